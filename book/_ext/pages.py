@@ -1,0 +1,18 @@
+"""A Sphinx extension: what the theme cannot be told by settings."""
+
+
+def edit_the_source(app, pagename, templatename, context, doctree):
+    """Let the edit button of a chapter lead to its .py, which is the source, not to the .ipynb made from it."""
+    if not pagename.startswith("notebooks/"):
+        return
+    buttons = list(context.get("header_buttons", []))
+    while buttons:
+        button = buttons.pop()
+        buttons.extend(button.get("buttons", []))
+        if button.get("label") == "source-edit-button":
+            button["url"] = button["url"].removesuffix(".ipynb") + ".py"
+
+
+def setup(app):
+    app.connect("html-page-context", edit_the_source, priority=900)  # after the theme has made its buttons
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
