@@ -1,0 +1,418 @@
+"""Data sets: the real ones, checked by hash; long tails cut from them; stand-ins for a machine without network.
+
+Every loader looks in ``$BOOK_DATA`` and in the user's cache folder, downloads what is missing, and with ``data="auto"``
+falls back to a stand-in that ships with the packages. A stand-in is announced wherever it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+CHOICES = ("auto", "real", "stand-in")
+
+
+class NoData(RuntimeError):
+    """Raised when a data set is neither on this machine nor to be had from the network."""
+
+
+class DamagedData(RuntimeError):
+    """Raised when a file is there but is not the published one, byte for byte."""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files: where they are, how they come, how they are checked
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One published file.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies below the data folder, for example ``"MNIST/raw/train-images-idx3-ubyte"``.
+    sha256 : str
+        Hash of the file as it is used (after unpacking).
+    urls : tuple of str
+        Where it can be had; the mirrors are tried in turn.
+    unpack : callable, optional
+        Turns the downloaded bytes into the file's bytes.
+    """
+
+    path: str
+    sha256: str
+    urls: tuple[str, ...]
+    unpack: Callable[[bytes], bytes] = bytes
+
+
+def cache_folder() -> Path:
+    """The user's own folder for what the book downloads or processes."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("learning-from-imbalanced-data"))
+
+
+def data_folders() -> list[Path]:
+    """The folders searched, in order: ``$BOOK_DATA`` where it is set, then the user's cache folder."""
+    chosen = os.environ.get("BOOK_DATA")
+    return [*([Path(chosen).expanduser()] if chosen else []), cache_folder()]
+
+
+def sha256(content: bytes) -> str:
+    """Hash of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def fetch(resource: Resource) -> Path:
+    """Find a published file on this machine, or download it.
+
+    The download is checked by hash and moved into place in one step, under a lock, so that a file that exists is whole.
+
+    Returns
+    -------
+    pathlib.Path
+        The checked file.
+
+    Raises
+    ------
+    DamagedData
+        If the file in ``$BOOK_DATA``, or every download of it, has another hash.
+    NoData
+        If no mirror answers, or no folder can be written to.
+    """
+    folders = data_folders()
+    for folder in folders:
+        path = folder / resource.path
+        if path.is_file():
+            found = sha256(path.read_bytes())
+            if found == resource.sha256:
+                return path
+            if folder != cache_folder():
+                raise DamagedData(f"{path} is damaged: sha256 {found[:12]}…, expected {resource.sha256[:12]}…; "
+                                  "delete it, or point BOOK_DATA elsewhere")
+    folder = _writable(folders)
+    from filelock import FileLock
+
+    with FileLock(folder / ".download.lock"):
+        path = folder / resource.path
+        if path.is_file() and sha256(path.read_bytes()) == resource.sha256:  # another kernel was faster
+            return path
+        content = _download(resource)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
+            partial.write(content)
+        os.replace(partial.name, path)
+    return path
+
+
+def _writable(folders: list[Path]) -> Path:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    raise NoData(f"cannot write to {' or '.join(map(str, folders))}: set BOOK_DATA to a folder that you may write to, "
+                 "or to one that holds the data")
+
+
+def _download(resource: Resource, attempts: int = 2, timeout: float = 15) -> bytes:
+    import pooch
+
+    troubles = []
+    for url in resource.urls * attempts:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "download"
+            try:
+                pooch.HTTPDownloader(timeout=timeout)(url, str(target), None)
+                content = resource.unpack(target.read_bytes())
+            except Exception as error:  # a mirror fails in many ways; each is reported below
+                troubles.append(f"{url}: {type(error).__name__}")
+                continue
+        found = sha256(content)
+        if found == resource.sha256:
+            return content
+        troubles.append(f"{url}: sha256 {found[:12]}…, expected {resource.sha256[:12]}…")
+    kind = DamagedData if any("expected" in trouble for trouble in troubles) else NoData
+    raise kind(f"{resource.path} could not be had ({'; '.join(dict.fromkeys(troubles))}); put it under BOOK_DATA, "
+               'or choose DATA="stand-in"')
+
+
+def resolve(data: str, real: Callable, stand_in: Callable):
+    """Load the real data or the stand-in, as `data` asks: the one place where that choice is made.
+
+    Parameters
+    ----------
+    data : {"auto", "real", "stand-in"}
+        "auto" takes the real data where they can be had and the stand-in elsewhere, with a banner.
+    real, stand_in : callable
+        Loaders without arguments. `real` raises `NoData` where there are none.
+
+    Raises
+    ------
+    ValueError
+        If `data` is none of the three.
+    NoData
+        If ``data="real"`` and there are none.
+    """
+    if data not in CHOICES:
+        raise ValueError(f"data={data!r} is unknown; choose one of {', '.join(CHOICES)}")
+    if data == "stand-in":
+        return stand_in()
+    try:
+        return real()
+    except NoData:
+        if data == "real":
+            raise
+        return stand_in()
+
+
+@functools.cache
+def announce(what: str, instead: str) -> None:
+    """Say, once a kernel and on the page, that a stand-in replaces real data."""
+    text = f"Stand-in data: {instead} in place of {what}. The numbers on this page are not results."
+    from IPython import get_ipython
+    from IPython.display import HTML, display
+
+    if get_ipython() is None:
+        print(text, file=sys.stderr)
+    else:
+        display(HTML(f'<div class="admonition warning"><p class="admonition-title">Stand-in data</p><p>{text}</p></div>'))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Images
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and their labels, in memory.
+
+    Attributes
+    ----------
+    inputs : torch.Tensor
+        Shape (N, ...). Images are ``uint8`` of shape (N, channels, height, width); features are ``float32``.
+    labels : torch.Tensor
+        Shape (N,), ``int64``.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows) -> Split:
+        return Split(self.inputs[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One draw of a data set: training, validation and test split.
+
+    Attributes
+    ----------
+    name : str
+        As it stands in the results; a stand-in's name begins with ``"stand-in"``.
+    class_names : tuple of str
+    train, val, test : Split
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+
+    @property
+    def class_counts(self) -> torch.Tensor:
+        """Training samples of each class, shape (classes,)."""
+        return torch.bincount(self.train.labels, minlength=len(self.class_names))
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether the data are a stand-in, whose numbers are not results."""
+        return self.name.startswith("stand-in")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All training and test images of a data set. Images of one `group` are copies of each other and stay together."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    groups: torch.Tensor
+
+
+DIGITS = tuple("0123456789")
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+_MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+_FASHION = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/")
+_IMAGE_SETS = {
+    "MNIST": (DIGITS, _MNIST, {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}),
+    "FashionMNIST": (GARMENTS, _FASHION, {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"}),
+}
+
+
+def load_images(name: str, data: str = "auto") -> Pool:
+    """Load a whole image data set.
+
+    Parameters
+    ----------
+    name : {"MNIST", "FashionMNIST"}
+    data : {"auto", "real", "stand-in"}
+
+    Returns
+    -------
+    Pool
+        Images are ``uint8``, shape (N, 1, 28, 28).
+
+    Examples
+    --------
+    >>> load_images("MNIST", data="stand-in").train.inputs.shape[1:]
+    torch.Size([1, 28, 28])
+    """
+    if name not in _IMAGE_SETS:
+        raise ValueError(f"name={name!r} is unknown; choose one of {', '.join(_IMAGE_SETS)}")
+    pool = resolve(data, functools.partial(_load_idx, name), functools.partial(_load_stand_in, name))
+    if pool.name.startswith("stand-in"):
+        announce(name, "scikit-learn's handwritten digits")
+    return pool
+
+
+@functools.cache
+def _load_idx(name: str) -> Pool:
+    from torchvision import datasets
+
+    class_names, mirrors, hashes = _IMAGE_SETS[name]
+    paths = {fetch(Resource(f"{name}/raw/{file}", digest, tuple(f"{mirror}{file}.gz" for mirror in mirrors),
+                            gzip.decompress)) for file, digest in hashes.items()}
+    roots = {path.parents[2] for path in paths}
+    if len(roots) > 1:
+        raise DamagedData(f"the files of {name} are spread over {', '.join(map(str, sorted(roots)))}: "
+                          "keep them in one folder")
+    (root,) = roots
+    train, test = (getattr(datasets, name)(root, train=part) for part in (True, False))
+    split = {part: Split(found.data[:, None], found.targets.long()) for part, found in (("train", train), ("test", test))}
+    return Pool(name, class_names, split["train"], split["test"], torch.arange(len(train)))
+
+
+@functools.cache
+def _load_stand_in(name: str) -> Pool:
+    """scikit-learn's digits, enlarged to 28×28; the training images come in nine shifted copies each."""
+    from sklearn.datasets import load_digits
+    from torch.nn import functional as F
+
+    digits = load_digits()
+    small = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    images = F.pad(F.interpolate(small, size=(20, 20), mode="bilinear"), (4, 4, 4, 4))
+    images, labels = (images * 255).round().to(torch.uint8), torch.tensor(digits.target)
+    rank = torch.stack([(labels[:row] == label).sum() for row, label in enumerate(labels)])  # the how-manieth of its class
+    held_out = rank < 40
+    shifts = [(down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)]
+    kept, originals = images[~held_out], labels[~held_out]
+    copies = torch.stack([kept.roll(shift, dims=(-2, -1)) for shift in shifts], dim=1).flatten(0, 1)
+    groups = torch.arange(len(kept)).repeat_interleave(len(shifts))
+    return Pool(f"stand-in for {name}", _IMAGE_SETS[name][0], Split(copies, originals[groups]),
+                Split(images[held_out], labels[held_out]), groups)
+
+
+def long_tailed_counts(largest: int, ratio: float, classes: int) -> list[int]:
+    """Class sizes that fall off exponentially from `largest` to ``largest / ratio``.
+
+    Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019, section 5.1.
+
+    Examples
+    --------
+    >>> long_tailed_counts(6000, 100, 10)
+    [6000, 3596, 2156, 1292, 774, 464, 278, 166, 100, 60]
+    """
+    if ratio < 1:
+        raise ValueError(f"ratio={ratio} is below 1; give the largest class over the smallest, 1 or more")
+    if classes < 2:
+        raise ValueError(f"classes={classes}: a long tail needs at least 2")
+    return [int(largest * (1 / ratio) ** (rank / (classes - 1))) for rank in range(classes)]
+
+
+def long_tailed(name: str = "MNIST", *, ratio: float = 100, validation: int = 100, seed: int = 0,
+                data: str = "auto") -> Dataset:
+    """Cut a long tail into a data set; class 0 stays the largest.
+
+    First a balanced validation set leaves the training pool, then class c keeps at most
+    ``int(6000 · ratio^(−c/9))`` of what remains. The test split is the published one, whole and in order.
+
+    Parameters
+    ----------
+    name : {"MNIST", "FashionMNIST"}
+    ratio : float
+        Imbalance ratio: largest class over smallest.
+    validation : int
+        Validation images of each class. With 0, the validation split **is** the test split: what the literature does,
+        and what the book does only under the `source` protocol.
+    seed : int
+        Decides the draw of validation and training images.
+    data : {"auto", "real", "stand-in"}
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        If `ratio` is below 1, or `validation` is negative or leaves too little to train on.
+
+    Examples
+    --------
+    >>> long_tailed("MNIST", ratio=10, validation=50, data="stand-in").class_counts[[0, 9]].tolist()
+    [1188, 128]
+    """
+    pool = load_images(name, data)
+    labels, classes = pool.train.labels, len(pool.class_names)
+    available = torch.bincount(labels, minlength=classes)
+    if not 0 <= validation <= available.min() // 2:
+        raise ValueError(f"validation={validation} images a class; accepted: 0 to {int(available.min()) // 2}, half of "
+                         f"the smallest class of {pool.name}")
+    largest = 6000 if pool.name == name else int(available.max())
+    generator = torch.Generator().manual_seed(seed)
+    kept, held_out = [], []
+    for label, count in enumerate(long_tailed_counts(largest, ratio, classes)):
+        members = (labels == label).nonzero().flatten()
+        groups = pool.groups[members].unique()
+        order = groups[torch.randperm(len(groups), generator=generator)]
+        place = torch.empty(int(pool.groups.max()) + 1, dtype=torch.long)
+        place[order] = torch.arange(len(order))
+        members = members[place[pool.groups[members]].argsort(stable=True)]  # copies of one image stay side by side
+        copies = len(members) // len(groups)
+        cut = -(-validation // copies) * copies
+        held_out.append(members[:cut][:validation])
+        rest = members[cut:]
+        kept.append(rest[torch.randperm(len(rest), generator=generator)][:count])
+    train = pool.train[torch.cat(kept)]
+    val = pool.train[torch.cat(held_out)] if validation else pool.test
+    return Dataset(pool.name.replace(name, f"{name}-LT"), pool.class_names, train, val, pool.test)

@@ -1,0 +1,131 @@
+"""Metrics for imbalanced classes. Labels and predictions are tensors or arrays of shape (N,)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+
+def recall_per_class(predictions, labels, classes: int) -> np.ndarray:
+    """Share of each class that is found, shape (classes,); NaN for a class that is absent.
+
+    Examples
+    --------
+    >>> recall_per_class(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2).tolist()
+    [1.0, 0.5]
+    """
+    confusion = sk.confusion_matrix(labels, predictions, labels=range(classes))
+    with np.errstate(invalid="ignore"):
+        return confusion.diagonal() / confusion.sum(1)
+
+
+def precision_per_class(predictions, labels, classes: int) -> np.ndarray:
+    """Share of each predicted class that is right, shape (classes,); NaN for a class that is never predicted."""
+    return recall_per_class(labels, predictions, classes)
+
+
+def g_mean(recall) -> float:
+    """Geometric mean of the recalls; 0 as soon as one class is lost (Kubat and Matwin, 1997).
+
+    Examples
+    --------
+    >>> g_mean([0.9, 0.4])
+    0.6
+    """
+    return round(float(stats.gmean(recall)), 12)
+
+
+def expected_calibration_error(probabilities, labels, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017, equation 3).
+
+    Parameters
+    ----------
+    probabilities : array or tensor, shape (N, classes)
+    labels : array or tensor, shape (N,)
+
+    Examples
+    --------
+    >>> expected_calibration_error(np.array([[.9, .1], [.9, .1]]), np.array([0, 1]))
+    0.4
+    """
+    import torch
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    probabilities, labels = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    error = multiclass_calibration_error(probabilities.float(), labels, probabilities.shape[1], n_bins=bins)
+    return round(float(error), 6)
+
+
+def wilson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson interval of a proportion (Wilson, 1927).
+
+    Examples
+    --------
+    >>> [round(bound, 2) for bound in wilson(12, 16)]
+    [0.51, 0.9]
+    """
+    interval = stats.binomtest(int(hits), int(trials)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def t_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean and its Student interval over seeds: (mean, low, high). One value has no interval (NaN).
+
+    Examples
+    --------
+    >>> t_interval([1.0, 1.0, 1.0])
+    (1.0, 1.0, 1.0)
+    """
+    values = np.asarray(values, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return mean, float(mean - half), float(mean + half)
+
+
+def thirds(class_counts) -> dict[str, np.ndarray]:
+    """Classes of the head, the middle and the tail: thirds by training count, the head taking what is left over.
+
+    Examples
+    --------
+    >>> {part: rows.tolist() for part, rows in thirds([50, 40, 30, 20, 10, 8, 6, 4, 2, 1]).items()}
+    {'head': [0, 1, 2, 3], 'mid': [4, 5, 6], 'tail': [7, 8, 9]}
+    """
+    order = np.argsort(-np.asarray(class_counts), kind="stable")
+    return dict(zip(("head", "mid", "tail"), np.array_split(order, 3), strict=True))
+
+
+def evaluate(logits, labels, class_counts) -> dict[str, float | np.ndarray]:
+    """Every metric of a multi-class prediction.
+
+    Parameters
+    ----------
+    logits : torch.Tensor, shape (N, classes)
+    labels : torch.Tensor, shape (N,)
+    class_counts : sequence of int
+        Training samples of each class; they decide head, mid and tail.
+
+    Returns
+    -------
+    dict
+        A number for each overall metric; an array of shape (classes,) for the per-class ones, ``recall`` and
+        ``precision``. All are fractions.
+    """
+    classes, labels = logits.shape[1], np.asarray(labels)
+    predictions, probabilities = np.asarray(logits.argmax(1)), logits.softmax(1).numpy()
+    recall = recall_per_class(predictions, labels, classes)
+    present = np.flatnonzero(np.bincount(labels, minlength=classes))
+    return {
+        "accuracy": float((predictions == labels).mean()),
+        "balanced accuracy": float(recall[present].mean()),
+        "macro F1": float(sk.f1_score(labels, predictions, average="macro", zero_division=0)),
+        "G-mean": g_mean(recall[present]),
+        "worst-class recall": float(recall[present].min()),
+        **{f"{part} recall": float(np.nanmean(recall[rows])) for part, rows in thirds(class_counts).items()},
+        "PR-AUC": float(np.mean([sk.average_precision_score(labels == c, probabilities[:, c]) for c in present])),
+        "ECE": expected_calibration_error(probabilities, labels),
+        "recall": recall,
+        "precision": precision_per_class(predictions, labels, classes),
+    }

@@ -1,0 +1,200 @@
+"""One style, one colour a technique, and the figures that the chapters share. Importing the module sets the style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers import experiments
+from helpers.datasets import Dataset
+
+mpl.rcParams.update({
+    "figure.dpi": 130, "figure.figsize": (7.5, 3.6), "figure.constrained_layout.use": True, "figure.facecolor": "white",
+    "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555", "axes.labelcolor": "#222",
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.8,
+    "xtick.color": "#333", "ytick.color": "#333", "legend.frameon": False, "image.cmap": "gray_r", "lines.linewidth": 1.8,
+})
+
+# Okabe and Ito's eight colours, which colour-blind readers tell apart, and four darker or lighter ones.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B",
+            "#4D9DE0", "#7F7F00")
+_FIXED = {"baseline": "#555555", "random oversampling": "#0072B2", "logit adjustment": "#D55E00"}
+
+
+def colour(technique: str) -> str:
+    """The colour of a technique, the same in every chapter: fixed for the three strong baselines, else by its name.
+
+    Examples
+    --------
+    >>> colour("baseline")
+    '#555555'
+    """
+    place = sum(ord(letter) * (index + 1) for index, letter in enumerate(technique))
+    return _FIXED.get(technique, _PALETTE[2:][place % len(_PALETTE[2:])])
+
+
+def class_counts(data: Dataset, ax: Axes | None = None) -> Axes:
+    """Bars of the training samples of each class, with the numbers on them."""
+    ax = ax or plt.subplots()[1]
+    counts = data.class_counts.tolist()
+    bars = ax.bar(data.class_names, counts, color=_PALETTE[0])
+    ax.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8, padding=2)
+    ax.set(ylabel="training samples", xlabel="class", title=f"{data.name}: imbalance ratio {counts[0] / counts[-1]:.0f}")
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float = 0.85) -> Figure:
+    """Images side by side.
+
+    Parameters
+    ----------
+    images : sequence of array or tensor
+        Each (height, width), (1, height, width) or (3, height, width).
+    titles : sequence of str, optional
+        One an image.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.22 * bool(titles)) * rows), squeeze=False)
+    for place, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if place < len(images):
+            image = np.asarray(images[place])
+            ax.imshow(image.transpose(1, 2, 0) if image.ndim == 3 and len(image) == 3 else image.squeeze())
+            if len(titles):
+                ax.set_title(titles[place], fontsize=7, loc="center")
+    return figure
+
+
+def overview(results: pd.DataFrame, metric: str = "balanced accuracy", *, protocol: str = "fair",
+             reference: str = "baseline", ax: Axes | None = None) -> Axes:
+    """Every technique's mean and 95 % interval, the seeds as dots, the reference as a line; the best is at the top."""
+    chosen = results[results.protocol == protocol]
+    found = {name: experiments.mean(results, name, metric, protocol=protocol) for name in chosen.technique.unique()}
+    order = sorted(found, key=lambda name: found[name].mean)
+    ax = ax or plt.subplots(figsize=(7.5, 0.7 + 0.32 * len(order)))[1]
+    scale, unit = _scale(metric)
+    for row, name in enumerate(order):
+        interval = found[name]
+        seeds = experiments.values(results, name, metric, protocol=protocol) * scale
+        ax.plot(seeds, [row] * len(seeds), "o", color=colour(name), alpha=0.3, markersize=4, markeredgewidth=0)
+        ax.plot([interval.low * scale, interval.high * scale], [row, row], color=colour(name), linewidth=2.4)
+        ax.plot(interval.mean * scale, row, "o", color=colour(name), markersize=7)
+    if reference in found:
+        ax.axvline(found[reference].mean * scale, color=colour(reference), linestyle=":", linewidth=1.2)
+    ax.set(yticks=range(len(order)), yticklabels=order, xlabel=f"{metric}{unit}: mean and 95 % interval")
+    return ax
+
+
+def _scale(metric: str) -> tuple[float, str]:
+    return (1, " (s)") if metric == "seconds" else (100, " (%)")
+
+
+def gaps(results: pd.DataFrame, reference: str = "baseline", metric: str = "balanced accuracy", *,
+         protocol: str = "fair", ax: Axes | None = None) -> Axes:
+    """Paired differences to the reference with 95 % intervals; one that crosses zero is drawn hollow."""
+    chosen = results[results.protocol == protocol]
+    found = {name: experiments.difference(results, name, reference, metric, protocol=protocol)
+             for name in chosen.technique.unique() if name != reference}
+    order = sorted(found, key=lambda name: found[name].mean)
+    ax = ax or plt.subplots(figsize=(7.5, 0.7 + 0.32 * len(order)))[1]
+    scale, unit = _scale(metric)
+    for row, name in enumerate(order):
+        gap = found[name]
+        clear = gap.low > 0 or gap.high < 0
+        ax.plot([gap.low * scale, gap.high * scale], [row, row], color=colour(name), linewidth=2.4)
+        ax.plot(gap.mean * scale, row, "o", color=colour(name), markersize=7, markerfacecolor=colour(name) if clear else "white")
+    ax.axvline(0, color="#333", linewidth=1)
+    unit = " (points)" if scale == 100 else unit
+    ax.set(yticks=range(len(order)), yticklabels=order, xlabel=f"{metric} minus {reference}{unit}, paired, 95 % interval")
+    return ax
+
+
+def per_class(results: pd.DataFrame, techniques: Sequence[str], labels, class_names: Sequence[str], *,
+              metric: str = "recall", protocol: str = "fair", ax: Axes | None = None) -> Axes:
+    """Per-class values with 95 % intervals, a colour a technique; the axis carries the class's number of test samples.
+
+    Parameters
+    ----------
+    labels : tensor or array, shape (N,)
+        Test labels, for the counts on the axis.
+    """
+    ax = ax or plt.subplots()[1]
+    classes = len(class_names)
+    for place, name in enumerate(techniques):
+        found = [experiments.mean(results, name, metric, label=label, protocol=protocol) for label in range(classes)]
+        at = np.arange(classes) + (place - (len(techniques) - 1) / 2) * 0.8 / len(techniques)
+        middle = np.array([100 * entry.mean for entry in found])
+        half = np.nan_to_num([50 * (entry.high - entry.low) for entry in found])
+        ax.errorbar(at, middle, half, fmt="o", color=colour(name), markersize=5, linewidth=1.4, label=name)
+    tests = np.bincount(np.asarray(labels), minlength=classes)
+    ax.set(xticks=range(classes), ylabel=f"{metric} (%)", xlabel="class (test samples)")
+    ax.set_xticklabels([f"{name}\n({count:,})" for name, count in zip(class_names, tests, strict=True)], fontsize=8)
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
+    return ax
+
+
+def history(histories: Mapping[str, Sequence[Sequence[dict]]], metric: str = "balanced accuracy",
+            ax: Axes | None = None) -> Axes:
+    """Validation metric against steps, the mean over seeds; one list of histories a technique."""
+    ax = ax or plt.subplots()[1]
+    for name, runs in histories.items():
+        steps = [entry["step"] for entry in runs[0]]
+        ax.plot(steps, [100 * np.mean([run[at][metric] for run in runs]) for at in range(len(steps))], "o-",
+                color=colour(name), markersize=4, label=name)
+    ax.set(xlabel="steps", ylabel=f"validation {metric} (%)")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def confusion(predictions, labels, class_names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Confusion matrix: rows are true classes and sum to 100 %, so that the diagonal is the recall."""
+    from sklearn.metrics import confusion_matrix
+
+    ax = ax or plt.subplots(figsize=(5.5, 5))[1]
+    shares = 100 * confusion_matrix(labels, predictions, labels=range(len(class_names)), normalize="true")
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 55 else "#222")
+    ax.set(xticks=range(len(class_names)), yticks=range(len(class_names)), yticklabels=class_names, xlabel="predicted",
+           ylabel="true")
+    ax.set_xticklabels(class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
+    ax.grid(visible=False)
+    return ax
+
+
+def published_and_reproduced(results: pd.DataFrame, table: str, metric: str = "accuracy",
+                             names: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A published table beside ours: under the source's protocol and under the fair one, in percent.
+
+    Parameters
+    ----------
+    table : str
+        As `helpers.experiments.published` knows it.
+    names : mapping, optional
+        From the published row's name to our technique, where the two differ.
+    """
+    rows, names = {}, names or {}
+    found = experiments.published(table)
+    found = found[(found.metric == metric) & (found["class"] == "")]
+    for technique, value in zip(found.technique, found.value, strict=True):
+        ours = [_or_dash(results, names.get(technique, technique), metric, protocol) for protocol in ("source", "fair")]
+        rows[technique] = [f"{value:.1f}", *ours]
+    columns = ["published (1 seed)", "reproduced, source protocol", "ours, fair protocol"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(f"{metric} (%)")
+
+
+def _or_dash(results, technique, metric, protocol) -> str:
+    try:
+        return format(experiments.mean(results, technique, metric, protocol=protocol), "%")
+    except KeyError:
+        return "–"
