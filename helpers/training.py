@@ -95,6 +95,27 @@ def shuffled(run: Run) -> Iterator[torch.Tensor]:
         rows = rows[run.batch_size:]
 
 
+def oversample(train: Split, seed: int) -> Split:
+    """Random oversampling: repeat samples of each class at random until all are as large as the largest.
+
+    As imbalanced-learn's ``RandomOverSampler``, which draws the rows; a hook for `Recipe.resample`.
+    """
+    from imblearn.over_sampling import RandomOverSampler
+
+    rows = np.arange(len(train))[:, None]
+    rows, _ = RandomOverSampler(random_state=seed).fit_resample(rows, train.labels.numpy())
+    return train[torch.as_tensor(rows[:, 0])]
+
+
+def logit_adjustment(logits: torch.Tensor, run: Run, tau: float = 1.0) -> torch.Tensor:
+    """Post-hoc logit adjustment, z − τ log π with the training prior π; a hook for `Recipe.posthoc`.
+
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 9.
+    """
+    prior = run.class_counts / run.class_counts.sum()
+    return logits - tau * prior.log()
+
+
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, run: Run) -> torch.Tensor:
     """Cross-entropy with class labels (N,) or target distributions (N, classes)."""
     return F.cross_entropy(logits, targets)
