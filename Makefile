@@ -26,13 +26,13 @@ help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 book: $(ENVIRONMENT)  ## run every chapter, five seeds, and build the pages in build/html
-	@$(PY) book/_ext/chapters.py build --profile book --cores $(CORES)
+	@$(PY) book/_ext/bookmaker.py build --profile book --cores $(CORES)
 
 preview: $(ENVIRONMENT)  ## the same with one seed and a few steps: minutes, not results
-	@$(PY) book/_ext/chapters.py build --profile smoke --cores $(CORES)
+	@$(PY) book/_ext/bookmaker.py build --profile smoke --cores $(CORES)
 
 full: $(ENVIRONMENT)  ## the same with ten seeds and longer training
-	@$(PY) book/_ext/chapters.py build --profile full --cores $(CORES)
+	@$(PY) book/_ext/bookmaker.py build --profile full --cores $(CORES)
 
 test: $(ENVIRONMENT)  ## lint and test
 	$(PY) -m ruff check .
@@ -42,7 +42,7 @@ bench: $(ENVIRONMENT)  ## images per second of the training loop
 	$(PY) tests/bench.py
 
 pair: $(ENVIRONMENT)  ## write each chapter's .ipynb from its .py
-	@$(PY) book/_ext/chapters.py pair
+	@$(PY) book/_ext/bookmaker.py pair
 
 lock: $(UV)  ## resolve requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \

@@ -2,18 +2,15 @@
 #   snakemake --workflow-profile book/_ext/snakemake --config profile=smoke
 # On a cluster the same file runs with `--executor slurm` or `--executor kubernetes`.
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir, "book/_ext")))
-import chapters
+import bookmaker
 
 PROFILE = config.get("profile", "book")
-CHAPTERS = chapters.in_order()
+CHAPTERS = bookmaker.in_order()
 PAGES = sorted(str(p) for p in Path("book").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-
-os.environ.setdefault("BOOK_BUILD", str(Path("build").resolve()))
 
 
 def notebook(chapter, profile=PROFILE):
@@ -55,13 +52,13 @@ rule execute:
         table="build/results/{profile}/{part}-{name}.csv",
         manifest="build/results/{profile}/{part}-{name}.json",
     params:
-        key=lambda w: chapters.key(f"{w.part}/{w.name}", w.profile),
+        key=lambda w: bookmaker.key(f"{w.part}/{w.name}", w.profile),
     threads: 1 if PROFILE == "smoke" else workflow.cores
     log:
         "build/logs/{profile}/{part}-{name}.log",
     shell:
         "BOOK_PROFILE={wildcards.profile} BOOK_WORKERS={threads} OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 "
-        "{sys.executable} book/_ext/chapters.py execute {wildcards.part}/{wildcards.name} "
+        "{sys.executable} book/_ext/bookmaker.py execute {wildcards.part}/{wildcards.name} "
         "--profile {wildcards.profile} --output {output.notebook} --log {log}"
 
 
@@ -79,7 +76,7 @@ rule stage:
     log:
         f"build/logs/{PROFILE}/stage.log",
     shell:
-        "{sys.executable} book/_ext/chapters.py stage --profile {params.profile} --output {output} >{log} 2>&1"
+        "{sys.executable} book/_ext/bookmaker.py stage --profile {params.profile} --output {output} >{log} 2>&1"
 
 
 # Built in a clean folder, so that no page outlives its chapter; a warning is an error.
@@ -91,4 +88,4 @@ rule html:
     log:
         f"build/logs/{PROFILE}/html.log",
     shell:
-        "{sys.executable} book/_ext/chapters.py html --log {log}"
+        "{sys.executable} book/_ext/bookmaker.py html --log {log}"

@@ -58,8 +58,8 @@ def source(chapter: str) -> Path:
 
 
 def build_folder() -> Path:
-    """``$BOOK_BUILD``, by default ``build``: always absolute, because chapters run in a folder of their own."""
-    return (ROOT / os.environ.get("BOOK_BUILD", "build")).resolve()
+    """Where everything that is made goes. Chapters find it in ``$BOOK_BUILD``."""
+    return ROOT / "build"
 
 
 def results_path(chapter: str, profile: str, suffix: str) -> Path:
@@ -256,7 +256,8 @@ def banner(facts: dict) -> str:
             "Seeds": listing(seeds), "Steps": facts.get("steps"), "Device": facts.get("device"),
             "Versions": ", ".join(f"{name} {version}" for name, version in (facts.get("versions") or {}).items()),
             "Run on": facts.get("date"), "Minutes": f"{minutes:.1f}"}
-    table = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value not in (None, ""))
+    table = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items()
+                    if value not in (None, ""))
     warning = (f'<p class="run-warning"><strong>Built from {escape(" and ".join(warnings))}: '
                "the numbers on this page are not results.</strong></p>" if warnings else "")
     kind = "run-banner run-banner-warning" if warnings else "run-banner"
@@ -273,6 +274,11 @@ def staged(chapter: str, profile: str):
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = VERDICT.sub(lambda match: match[1] + verdict + match[2], cell.source)
+    for cell in nb.cells:
+        images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
+        if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
+            raise Trouble(f"{chapter}: a figure without alt text; give its cell mystnb={{\"image\": {{\"alt\": \"…\"}}}}:"
+                          f"\n\n{cell.source}")
     nb.cells.insert(1, nbformat.v4.new_markdown_cell(banner(facts), id="run-banner"))
     return nb
 
@@ -330,8 +336,8 @@ def pages(log: Path) -> None:
     for name in ("sphinx", "html"):
         shutil.rmtree(folder / name, ignore_errors=True)
     print("building the pages …", flush=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "-W", "-n", "--keep-going",
-               "--path-output", str(folder / "sphinx"), str(folder / "stage")]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "-W", "-n",
+               "--keep-going", "--path-output", str(folder / "sphinx"), str(folder / "stage")]
     with log.open("w", encoding="utf-8") as out:
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
     if code:
@@ -365,18 +371,39 @@ def forget_stand_ins(profile: str, chapters: list[str]) -> None:
             (build_folder() / "notebooks" / profile / f"{chapter}.ipynb").unlink(missing_ok=True)
 
 
+def fingerprint(profile: str, chapters: list[str]) -> str:
+    """What a finished build rests on, by content, and what it left, by size and time: the same again, nothing to do."""
+    folder = build_folder()
+    rest = [ROOT / name for name in ("Snakefile", "_config.yml", "_toc.yml")]
+    rest += [path for path in (ROOT / "book").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    made = [folder / "stage.json", folder / "html" / "index.html"]
+    made += [folder / "notebooks" / profile / f"{chapter}.ipynb" for chapter in chapters]
+    made += [results_path(chapter, profile, suffix) for chapter in chapters for suffix in (".csv", ".json")]
+    facts = [profile, [key(chapter, profile) for chapter in chapters],
+             [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(rest)],
+             [(path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None for path in made]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 def build(profile: str, cores: str, extra: list[str]) -> int:
-    """Run Snakemake; at the end say where the book is, or show what failed."""
+    """Run Snakemake, unless it would find nothing to do; at the end say where the book is, or show what failed."""
     chapters = in_order()
     for chapter in chapters:
         parameters(profile, chapter)
     logs = build_folder() / "logs" / profile
     logs.mkdir(parents=True, exist_ok=True)
+    state = build_folder() / "state.json"
     with alone(build_folder()) as lock, (logs / "snakemake.txt").open("w", encoding="utf-8") as talk:
         forget_stand_ins(profile, chapters)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-                   "--workflow-profile", "book/_ext/snakemake", "--cores", cores, *extra, "--config", f"profile={profile}"]
-        code = subprocess.run(command, cwd=ROOT, stderr=talk, pass_fds=[lock.fileno()], check=False).returncode
+        if not extra and state.is_file() and state.read_text(encoding="utf-8") == fingerprint(profile, chapters):
+            code = 0
+            print("Nothing has changed since the last build.")
+        else:
+            command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--workflow-profile",
+                       "book/_ext/snakemake", "--cores", cores, *extra, "--config", f"profile={profile}"]
+            code = subprocess.run(command, cwd=ROOT, stderr=talk, pass_fds=[lock.fileno()], check=False).returncode
+            if code == 0:
+                state.write_text(fingerprint(profile, chapters), encoding="utf-8")
     if code:
         show_failures(profile, chapters, logs)
         return code
@@ -384,8 +411,8 @@ def build(profile: str, cores: str, extra: list[str]) -> int:
     if (build_folder() / "html" / "index.html").is_file():
         stand_ins = sum(fact.get("data") != "real" for fact in facts)
         if stand_ins:
-            print(f"\n{stand_ins} of {len(facts)} chapters ran on stand-in data, and say so. For the real data, connect to the "
-                  "network or set BOOK_DATA; then `make clean` and build again.")
+            print(f"\n{stand_ins} of {len(facts)} chapters ran on stand-in data, and say so. For the real data, connect "
+                  "to the network or set BOOK_DATA; then `make clean` and build again.")
         print(f"\nThe book ({profile} profile, {len(chapters)} chapter{'' if len(chapters) == 1 else 's'}): "
               f"{build_folder() / 'html' / 'index.html'}")
     return 0
@@ -393,8 +420,9 @@ def build(profile: str, cores: str, extra: list[str]) -> int:
 
 def show_failures(profile: str, chapters: list[str], logs: Path) -> None:
     """Print the log of each step that failed, so that its traceback is the last thing on the screen."""
-    made = {chapter.replace("/", "-"): build_folder() / "notebooks" / profile / f"{chapter}.ipynb" for chapter in chapters}
-    steps = {"stage": build_folder() / "stage.json", "html": build_folder() / "html" / "index.html", **made}
+    steps = {"stage": build_folder() / "stage.json", "html": build_folder() / "html" / "index.html"}
+    for chapter in chapters:
+        steps[chapter.replace("/", "-")] = build_folder() / "notebooks" / profile / f"{chapter}.ipynb"
     failed = [path for name, result in steps.items()
               if not result.is_file() and (path := logs / f"{name}.log").is_file() and path.stat().st_size]
     for path in failed or [logs / "snakemake.txt"]:

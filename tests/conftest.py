@@ -1,0 +1,18 @@
+"""What every test shares: where the real data are, and a skip that says so where they are not."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+if not os.environ.get("BOOK_DATA") and BESIDE.is_dir():
+    os.environ["BOOK_DATA"] = str(BESIDE)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("data") and not Path(os.environ.get("BOOK_DATA") or "nowhere").is_dir():
+        pytest.skip("needs the real data sets: set BOOK_DATA to their folder")

@@ -1,0 +1,343 @@
+"""The build's traps, each sprung once, in a small copy of the book with chapters that take a second."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
+
+HELPERS = '''
+import json, os
+from pathlib import Path
+
+def record(chapter, **facts):
+    folder = Path(os.environ["BOOK_BUILD"], "results", os.environ["BOOK_PROFILE"])
+    folder.mkdir(parents=True, exist_ok=True)
+    name = chapter.replace("/", "-")
+    real = Path(os.environ.get("BOOK_DATA") or "nowhere").is_dir()
+    facts = {"chapter": chapter, "profile": os.environ["BOOK_PROFILE"], "dataset": ["toy"], "seeds": [0],
+             "data": "real" if real else "stand-in", "verdict": "it <script>alert(1)</script> *works*", **facts}
+    (folder / f"{name}.csv").write_text("dataset,technique\\n")
+    (folder / f"{name}.json").write_text(json.dumps(facts))
+'''
+
+CHAPTER = '''# %% [markdown]
+# # Chapter {name}
+
+# %% [markdown]
+# <div class="admonition note">
+#
+# **Verdict**: <span class="verdict">computed by the last cell</span>
+#
+# </div>
+
+# %% tags=["parameters"]
+SEEDS = [0]
+STEPS = 1
+DATA = "auto"
+
+# %%
+import os, time
+from helpers import record
+print("steps", STEPS, "workers", os.environ["BOOK_WORKERS"])
+
+# %%
+record("part/{name}")
+'''
+
+
+class Book:
+    """A small book, and what one can do with it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write(self, path: str, text: str):
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text, encoding="utf-8")
+
+    def edit(self, path: str, old: str, new: str):
+        text = (self.folder / path).read_text(encoding="utf-8")
+        assert old in text
+        self.write(path, text.replace(old, new))
+
+    def command(self, *targets: str, profile: str = "smoke") -> list[str]:
+        return [sys.executable, "book/_ext/bookmaker.py", "build", "--profile", profile, "--cores", "2", *targets]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BOOK_", "PYTEST_"))}
+        return {**kept, "PYTHONPATH": "", "XDG_CACHE_HOME": str(self.folder / "cache"), **more}
+
+    def build(self, *targets: str, profile: str = "smoke", **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(self.command(*targets, profile=profile), cwd=self.folder, env=self.environment(**more),
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+
+    def notebook(self, name: str, profile: str = "smoke") -> Path:
+        return self.folder / f"build/notebooks/{profile}/part/{name}.ipynb"
+
+
+ONE, TWO = "build/notebooks/smoke/part/one.ipynb", "build/notebooks/smoke/part/two.ipynb"
+
+
+def ran(result: subprocess.CompletedProcess) -> set[str]:
+    """The chapters that this build began to execute."""
+    return {line.split("part/")[1].removesuffix(" …") for line in result.stdout.splitlines()
+            if line.startswith("[") and line.endswith(" …")}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, worker_id) -> Book:
+    """A book of two chapters, built with its pages: once, however many processes test."""
+    shared = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    book = Book(shared / "built")
+    with FileLock(shared / "built.lock"):
+        if not book.folder.is_dir():
+            fill(book)
+            result = book.build()
+            assert result.returncode == 0, result.stdout
+            assert ran(result) == {"one", "two"}
+            assert result.stdout.rstrip().endswith("build/html/index.html")
+    return book
+
+
+def fill(book: Book):
+    """Write the sources of the small book."""
+    shutil.copytree(ROOT / "book/_ext", book.folder / "book/_ext", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "book/_static", book.folder / "book/_static")
+    for name in ("Snakefile", "_config.yml"):
+        shutil.copyfile(ROOT / name, book.folder / name)
+    book.write("requirements.lock", "nothing==1\n")
+    book.write("helpers/__init__.py", HELPERS)
+    book.write("notebooks/profiles/smoke.yaml", "default:\n  STEPS: 7\n")
+    book.write("notebooks/profiles/book.yaml", "default:\n  STEPS: 9\n")
+    book.write("book/index.md", "# A book\n\nSee [one](../notebooks/part/one.ipynb). Math: $x^2$.\n")
+    book.write("book/references.bib", "")
+    book.write("_toc.yml", "format: jb-book\nroot: book/index\nparts:\n- caption: Part\n  chapters:\n"
+                           "  - file: notebooks/part/one\n  - file: notebooks/part/two\n")
+    for name in ("one", "two"):
+        book.write(f"notebooks/part/{name}.py", CHAPTER.format(name=name))
+
+
+@pytest.fixture
+def book(built, tmp_path) -> Book:
+    """A copy of the built book, to spoil."""
+    shutil.copytree(built.folder, tmp_path / "book", symlinks=True)
+    return Book(tmp_path / "book")
+
+
+# ---------------------------------------------------------------- what runs again, and what does not
+
+def test_nothing_to_do_takes_seconds(book):
+    for path in book.folder.glob("notebooks/part/*.py"):
+        path.touch()
+    started = time.monotonic()
+    result = book.build()
+    assert result.returncode == 0, result.stdout
+    assert ran(result) == set()
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.slow
+def test_snakemake_itself_finds_nothing_to_do_when_only_times_differ(book):
+    for path in [*book.folder.glob("notebooks/part/*.py"), book.folder / "helpers/__init__.py"]:
+        path.touch()
+    result = book.build(ONE, TWO)
+    assert (result.returncode, ran(result)) == (0, set()), result.stdout
+
+
+def test_an_edited_chapter_runs_alone(book):
+    book.edit("notebooks/part/one.py", '"steps"', '"some steps"')
+    result = book.build(ONE, TWO)
+    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
+
+
+@pytest.mark.slow
+def test_an_edit_that_keeps_the_old_time_is_noticed(book):
+    path = book.folder / "notebooks/part/one.py"
+    before = path.stat()
+    book.edit("notebooks/part/one.py", "STEPS = 1", "STEPS = 2")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ran(book.build(ONE, TWO)) == {"one"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["helpers/__init__.py", "requirements.lock", "notebooks/profiles/smoke.yaml"])
+def test_what_all_chapters_share_runs_all(book, path):
+    with (book.folder / path).open("a") as file:
+        file.write("\n# changed\n" if path != "notebooks/profiles/smoke.yaml" else "  DATA: stand-in\n")
+    result = book.build(ONE, TWO)
+    assert (result.returncode, ran(result)) == (0, {"one", "two"}), result.stdout
+
+
+@pytest.mark.slow
+def test_a_stand_in_gives_way_once_there_are_data(book):
+    (book.folder / "data").mkdir()
+    book.write("data/digits", "0123456789")
+    result = book.build(ONE, TWO, BOOK_DATA="data")
+    assert ran(result) == {"one", "two"}, result.stdout
+    assert json.loads((book.folder / "build/results/smoke/part-one.json").read_text())["data"] == "real"
+    assert ran(book.build(ONE, TWO, BOOK_DATA="data")) == set()
+
+
+@pytest.mark.slow
+def test_profiles_do_not_share_runs_and_the_book_gives_a_chapter_all_cores(book):
+    result = book.build("build/notebooks/book/part/one.ipynb", profile="book")
+    assert ran(result) == {"one"}, result.stdout
+    assert "steps 9 workers 2" in book.notebook("one", "book").read_text()
+    assert "steps 7 workers 1" in book.notebook("one").read_text()
+
+
+# ---------------------------------------------------------------- failures
+
+def test_a_failing_cell_fails_now_and_again_and_its_traceback_is_the_last_word(book):
+    book.edit("notebooks/part/one.py", "import os, time", "import os, time\nlogits = [1, 2][STEPS]")
+    for _ in ("now", "again"):
+        result = book.build()
+        assert result.returncode != 0
+        assert result.stdout.rstrip().endswith("IndexError: list index out of range"), result.stdout
+        assert "logits = [1, 2][STEPS]" in result.stdout
+        assert not book.notebook("one").exists()
+    book.edit("notebooks/part/one.py", "[1, 2][STEPS]", "[1, 2]")
+    result = book.build()
+    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
+
+
+@pytest.mark.slow
+def test_a_failing_chapter_does_not_keep_the_others_from_running(book):
+    book.edit("notebooks/part/one.py", "import os, time", "import os, time\nraise ValueError('no such class: 11')")
+    book.edit("notebooks/part/two.py", "STEPS = 1", "STEPS = 2")
+    result = book.build()
+    assert ran(result) == {"one", "two"}
+    assert book.notebook("two").exists()
+    assert result.stdout.rstrip().endswith("ValueError: no such class: 11")
+
+
+def test_an_unknown_parameter_is_an_error_that_lists_the_known_ones(book):
+    book.write("notebooks/profiles/smoke.yaml", "default:\n  STEPS: 7\npart/one:\n  EPOCHS: 3\n")
+    result = book.build(ONE, TWO)
+    assert result.returncode != 0
+    assert "part/one has no parameter EPOCHS (set in notebooks/profiles/smoke.yaml); known: SEEDS, STEPS, DATA" \
+        in result.stdout
+
+
+@pytest.mark.slow
+def test_a_chapter_that_records_nothing_is_an_error(book):
+    book.edit("notebooks/part/one.py", 'record("part/one")', "pass")
+    result = book.build(ONE)
+    assert result.returncode != 0
+    assert "its last code cell must call record" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_warning_of_the_pages_is_an_error_again_and_again(book):
+    book.write("book/index.md", "# A book\n\nSee [three](../notebooks/part/three.ipynb).\n")
+    for _ in range(2):
+        result = book.build()
+        assert result.returncode != 0
+        assert "three.ipynb" in result.stdout
+        assert ran(result) == set()
+
+
+@pytest.mark.slow
+def test_a_figure_without_alt_text_stops_the_pages(book):
+    book.edit("notebooks/part/one.py", "import os, time",
+              "import os, time\nfrom IPython.display import display\n"
+              "display({'image/png': 'iVBORw0KGgo=', 'text/plain': 'x'}, raw=True)")
+    result = book.build()
+    assert result.returncode != 0
+    assert "part/one: a figure without alt text" in result.stdout
+
+
+# ---------------------------------------------------------------- interruptions and leftovers
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_where_it_stopped(book):
+    for name in ("one", "two"):
+        book.edit(f"notebooks/part/{name}.py", "STEPS = 1", "STEPS = 2")
+    book.edit("notebooks/part/two.py", "import os, time", "import os, time\nif 'SLOW' in os.environ: time.sleep(60)")
+    process = subprocess.Popen(book.command(ONE, TWO), cwd=book.folder, env=book.environment(SLOW="1"), text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    for line in process.stdout:  # until chapter one is done, and chapter two is under way
+        if line.startswith("[1/2] part/one: "):
+            break
+    deadline = time.monotonic() + 20
+    while not list((book.folder / ".snakemake/metadata").rglob("*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    result = book.build(ONE, TWO)
+    assert (result.returncode, ran(result)) == (0, {"two"}), result.stdout
+
+
+@pytest.mark.slow
+def test_a_stale_lock_does_no_harm(book):
+    locks = book.folder / ".snakemake/locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    (locks / "0.output.lock").write_text(f"{book.folder}/{ONE}\n")
+    (locks / "0.input.lock").write_text(f"{book.folder}/notebooks/part/one.py\n")
+    (book.folder / "build/lock").write_text("")
+    book.edit("notebooks/part/one.py", "STEPS = 1", "STEPS = 2")
+    result = book.build(ONE)
+    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
+
+
+@pytest.mark.slow
+def test_a_renamed_chapter_leaves_no_orphans(book):
+    (book.folder / "notebooks/part/two.py").rename(book.folder / "notebooks/part/three.py")
+    book.edit("notebooks/part/three.py", 'record("part/two")', 'record("part/three")')
+    book.edit("_toc.yml", "part/two", "part/three")
+    result = book.build()
+    assert (result.returncode, ran(result)) == (0, {"three"}), result.stdout
+    left = [path for path in (book.folder / "build").rglob("*two*") if "run" not in path.parts]
+    assert left == []
+    assert (book.folder / "build/html/notebooks/part/three.html").is_file()
+
+
+# ---------------------------------------------------------------- the pages
+
+def test_the_page_shows_verdict_and_banner_as_text(built):
+    page = (built.folder / "build/html/notebooks/part/one.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; *works*" in page.replace("&#42;", "*")
+    assert "computed by the last cell" not in page
+    assert "Built from stand-in data and the smoke profile" in page.replace("&#45;", "-")
+    assert "injected" not in page
+
+
+def test_buttons_lead_to_the_right_files(built):
+    import bookmaker
+
+    page = (built.folder / "build/html/notebooks/part/one.html").read_text(encoding="utf-8")
+    account = bookmaker.address().removeprefix("https://github.com/")
+    assert f'href="https://colab.research.google.com/github/{account}/blob/main/notebooks/part/one.ipynb"' in page
+    assert f'href="{bookmaker.address()}/edit/main/notebooks/part/one.py"' in page
+    assert 'href="../../_sources/notebooks/part/one.ipynb"' in page
+    downloaded = json.loads((built.folder / "build/html/_sources/notebooks/part/one.ipynb").read_text(encoding="utf-8"))
+    assert any(cell.get("outputs") for cell in downloaded["cells"])
+    front = (built.folder / "build/html/book/index.html").read_text(encoding="utf-8")
+    assert f'href="{bookmaker.address()}/edit/main/book/index.md"' in front
+    assert 'url=book/index.html' in (built.folder / "build/html/index.html").read_text(encoding="utf-8")
+
+
+def test_nothing_tells_where_it_was_built(built):
+    told = [path for path in (built.folder / "build/html").rglob("*")
+            if path.suffix in (".html", ".ipynb", ".js", ".md") and str(built.folder) in path.read_text(encoding="utf-8")]
+    assert told == []
+
+
+def test_mathjax_is_part_of_the_site(built):
+    site = built.folder / "build/html"
+    assert (site / "_static/mathjax/tex-chtml.js").is_file()
+    assert list((site / "_static/mathjax").rglob("*.woff"))
+    page = (site / "book/index.html").read_text(encoding="utf-8")
+    assert "_static/mathjax/tex-chtml.js" in page
+    assert "cdn" not in page.lower().replace("thebe", "")
