@@ -56,7 +56,8 @@ class Comparison:
 
 
 def compare(recipes: Mapping[str, Recipe], data: Callable[[int], Dataset], *, seeds: Sequence[int], steps: int = 600,
-            batch_size: int = 128, protocol: str = "fair", select: str = "last") -> Comparison:
+            batch_size: int = 128, protocol: str = "fair", select: str = "last",
+            evaluate_every: int | None = None) -> Comparison:
     """Train every recipe on every seed and look at the test set once.
 
     All recipes of a seed see the same splits. Recipes that differ in `posthoc` alone share one training.
@@ -73,6 +74,8 @@ def compare(recipes: Mapping[str, Recipe], data: Callable[[int], Dataset], *, se
         What the results are labelled as.
     select : {"last", "validation"}
         Test the weights after the last step, or those that did best on the validation split.
+    evaluate_every : int, optional
+        As in `helpers.training.fit`.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def compare(recipes: Mapping[str, Recipe], data: Callable[[int], Dataset], *, se
     groups: dict[Recipe, list[str]] = {}
     for technique, recipe in recipes.items():
         groups.setdefault(replace(recipe, posthoc=None), []).append(technique)
-    jobs = [(data, seed, {name: recipes[name] for name in names}, steps, batch_size, select)
+    jobs = [(data, seed, {name: recipes[name] for name in names}, steps, batch_size, select, evaluate_every)
             for seed in seeds for names in groups.values()]
     tables, logits, history = [], {}, {}
     for (_, seed, *_), (dataset, labels, found) in zip(jobs, parallel(_train, jobs), strict=True):
@@ -103,9 +106,11 @@ def compare(recipes: Mapping[str, Recipe], data: Callable[[int], Dataset], *, se
     return Comparison(table, logits, labels, history)
 
 
-def _train(data, seed: int, recipes: dict[str, Recipe], steps: int, batch_size: int, select: str):
+def _train(data, seed: int, recipes: dict[str, Recipe], steps: int, batch_size: int, select: str,
+           evaluate_every: int | None):
     dataset = data(seed)
-    trained = fit(next(iter(recipes.values())), dataset, steps=steps, batch_size=batch_size, seed=seed)
+    trained = fit(next(iter(recipes.values())), dataset, steps=steps, batch_size=batch_size, seed=seed,
+                  evaluate_every=evaluate_every)
     found = {}
     for technique, recipe in recipes.items():
         trained.run.recipe = recipe

@@ -131,9 +131,9 @@ def supervised(run: Run, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
     return recipe.loss(run.forward(inputs), targets, run)
 
 
-def sgd(parameters: Iterable[nn.Parameter], lr: float = 0.1, momentum: float = 0.9,
-        weight_decay: float = 5e-4) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with Nesterov momentum; the book's optimiser."""
+def sgd(parameters: Iterable[nn.Parameter], lr: float = 0.08, momentum: float = 0.9,
+        weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with Nesterov momentum; the rate was chosen on the validation split of MNIST-LT."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
 
 
@@ -199,7 +199,7 @@ class Fit:
         The weights with the best validation balanced accuracy. (Where the validation split is the test split, as in the
         `source` protocol, that is the best *test* epoch.)
     seconds : float
-        CPU time of the training steps (wall time on a GPU), evaluation left out.
+        CPU time of resampling and training (wall time on a GPU), evaluation left out.
     """
 
     run: Run
@@ -286,13 +286,14 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
     keep_memory()
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     with reproducible(seed):
+        started = clock()
         train = recipe.resample(data.train, seed) if recipe.resample else data.train
         train = Split(train.inputs.to(device), train.labels.to(device))
         run = prepare(recipe, train, len(data.class_names), steps, batch_size, seed)
         optimizer = recipe.optimizer(run.model.parameters())
         schedule = recipe.schedule(optimizer, steps) if recipe.schedule else None
         result, evaluate_every = Fit(run), evaluate_every or max(steps // 10, 1)
-        batches, total, started = recipe.sampler(run), 0.0, clock()
+        batches, total = recipe.sampler(run), 0.0
         for run.step in _bar(range(steps), progress):
             inputs, labels = run.batch(train, next(batches).to(device))
             with autocast(device):
