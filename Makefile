@@ -19,8 +19,9 @@ export BOOK_DATA := $(abspath $(BOOK_DATA))
 endif
 export PYTHONPATH := $(CURDIR)
 export UV_PYTHON_DOWNLOADS := never
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, imported by every kernel and worker
 
-.PHONY: help book preview full test bench pair lock clean
+.PHONY: help book preview full test slow bench pair lock clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,9 @@ full: $(ENVIRONMENT)  ## the same with ten seeds and longer training
 test: $(ENVIRONMENT)  ## lint and test
 	$(PY) -m ruff check .
 	$(PY) -m pytest -q -n auto --dist worksteal -m "not slow"
+
+slow: $(ENVIRONMENT)  ## the tests that take long: every trap of the build, a fresh environment, the browser
+	$(PY) -m pytest -q -n auto --dist worksteal -m slow
 
 bench: $(ENVIRONMENT)  ## images per second of the training loop
 	$(PY) tests/bench.py

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def compare(recipes: Mapping[str, Recipe], data: Callable[[int], Dataset], *, se
     jobs = [(data, seed, {name: recipes[name] for name in names}, steps, batch_size, select, evaluate_every)
             for seed in seeds for names in groups.values()]
     tables, logits, history = [], {}, {}
-    for (_, seed, *_), (dataset, labels, found) in zip(jobs, parallel(_train, jobs), strict=True):
+    for (_, seed, *_), (dataset, labels, found) in zip(jobs, parallel(_train, jobs), strict=True):  # noqa: B007
         for technique, (values, prediction, past) in found.items():
             tables.append(tidy(dataset, technique, seed, values, protocol=protocol))
             logits[technique, seed], history[technique, seed] = prediction, past
@@ -319,7 +319,8 @@ def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np
     """The mean over seeds lies between two bounds."""
     found = mean(results, technique, metric, **which)
     number = format(found, "" if metric == "seconds" else "%")
-    return Check(bool(low <= found.mean <= high), f"{technique}, {metric}: {number}, {found.n} seeds", _is_real(results))
+    detail = f"{technique}, {metric}: {number}, {found.n} seeds"
+    return Check(bool(low <= found.mean <= high), detail, _is_real(results))
 
 
 class ClaimRefuted(AssertionError):
@@ -447,8 +448,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str:
     try:
-        folder = Path(__file__).parent
-        return subprocess.run(["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                              check=True).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "not a checkout"

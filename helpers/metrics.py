@@ -49,12 +49,11 @@ def expected_calibration_error(probabilities, labels, bins: int = 15) -> float:
     >>> expected_calibration_error(np.array([[.9, .1], [.9, .1]]), np.array([0, 1]))
     0.4
     """
-    import torch
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    probabilities, labels = torch.as_tensor(probabilities), torch.as_tensor(labels)
-    error = multiclass_calibration_error(probabilities.float(), labels, probabilities.shape[1], n_bins=bins)
-    return round(float(error), 6)
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    confidence, hits = probabilities.max(1), probabilities.argmax(1) == labels
+    member = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(member, weights=confidence - hits, minlength=bins)
+    return round(float(np.abs(gaps).sum() / len(labels)), 6)
 
 
 def wilson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -19,17 +19,30 @@ mpl.rcParams.update({
     "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555", "axes.labelcolor": "#222",
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.8,
-    "xtick.color": "#333", "ytick.color": "#333", "legend.frameon": False, "image.cmap": "gray_r", "lines.linewidth": 1.8,
+    "xtick.color": "#333", "ytick.color": "#333", "legend.frameon": False, "image.cmap": "gray_r",
+    "lines.linewidth": 1.8,
 })
 
-# Okabe and Ito's eight colours, which colour-blind readers tell apart, and four darker or lighter ones.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B",
-            "#4D9DE0", "#7F7F00")
+# Okabe and Ito's colours, which colour-blind readers tell apart, and some darker ones. The three strong baselines have
+# their own; the techniques of a chapter take the others in turn, and a technique keeps its colour in every chapter.
 _FIXED = {"baseline": "#555555", "random oversampling": "#0072B2", "logit adjustment": "#D55E00"}
+_OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B", "#35978F", "#C51B7D",
+           "#7F7F00", "#A6611A")
+_CHAPTERS = (
+    ("random undersampling", "weighted sampler", "class-aware sampling", "label shuffling", "SMOTE",
+     "noise-added oversampling", "linear model", "class weights", "dynamic sampling"),
+    ("Cutout", "AutoAugment", "RandAugment", "AugMix"),
+    ("MixUp", "CutMix", "Remix", "SamplePairing", "FMix"),
+    ("back-translation", "EDA"),
+    ("OHEM", "focal loss", "ScreenerNet", "triplet loss", "CRL"),
+    ("XGBoost", "MLP", "plain GNN", "GCN", "GAT", "GraphSAGE", "RGCN", "label propagation", "logistic regression",
+     "majority"),
+)
+_COLOURS = {name: _OTHERS[place] for chapter in _CHAPTERS for place, name in enumerate(chapter)} | _FIXED
 
 
 def colour(technique: str) -> str:
-    """The colour of a technique, the same in every chapter: fixed for the three strong baselines, else by its name.
+    """The colour of a technique, the same in every chapter; a variant that is not listed gets one from its name.
 
     Examples
     --------
@@ -37,16 +50,17 @@ def colour(technique: str) -> str:
     '#555555'
     """
     place = sum(ord(letter) * (index + 1) for index, letter in enumerate(technique))
-    return _FIXED.get(technique, _PALETTE[2:][place % len(_PALETTE[2:])])
+    return _COLOURS.get(technique, _OTHERS[place % len(_OTHERS)])
 
 
 def class_counts(data: Dataset, ax: Axes | None = None) -> Axes:
     """Bars of the training samples of each class, with the numbers on them."""
     ax = ax or plt.subplots()[1]
     counts = data.class_counts.tolist()
-    bars = ax.bar(data.class_names, counts, color=_PALETTE[0])
+    bars = ax.bar(data.class_names, counts, color=_FIXED["random oversampling"])
     ax.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8, padding=2)
-    ax.set(ylabel="training samples", xlabel="class", title=f"{data.name}: imbalance ratio {counts[0] / counts[-1]:.0f}")
+    ax.set(ylabel="training samples", xlabel="class", 
+           title=f"{data.name}: imbalance ratio {counts[0] / counts[-1]:.0f}")
     ax.grid(axis="x", visible=False)
     return ax
 
@@ -63,7 +77,8 @@ def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float =
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.22 * bool(titles)) * rows), squeeze=False)
+    height = (size + 0.22 * bool(len(titles))) * rows
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height), squeeze=False)
     for place, ax in enumerate(axes.flat):
         ax.axis("off")
         if place < len(images):
@@ -111,10 +126,12 @@ def gaps(results: pd.DataFrame, reference: str = "baseline", metric: str = "bala
         gap = found[name]
         clear = gap.low > 0 or gap.high < 0
         ax.plot([gap.low * scale, gap.high * scale], [row, row], color=colour(name), linewidth=2.4)
-        ax.plot(gap.mean * scale, row, "o", color=colour(name), markersize=7, markerfacecolor=colour(name) if clear else "white")
+        filling = colour(name) if clear else "white"
+        ax.plot(gap.mean * scale, row, "o", color=colour(name), markersize=7, markerfacecolor=filling)
     ax.axvline(0, color="#333", linewidth=1)
     unit = " (points)" if scale == 100 else unit
-    ax.set(yticks=range(len(order)), yticklabels=order, xlabel=f"{metric} minus {reference}{unit}, paired, 95 % interval")
+    ax.set(yticks=range(len(order)), yticklabels=order,
+           xlabel=f"{metric} minus {reference}{unit}, paired, 95 % interval")
     return ax
 
 
@@ -164,7 +181,8 @@ def confusion(predictions, labels, class_names: Sequence[str], ax: Axes | None =
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.5:
-            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 55 else "#222")
+            ink = "white" if share > 55 else "#222"
+            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=ink)
     ax.set(xticks=range(len(class_names)), yticks=range(len(class_names)), yticklabels=class_names, xlabel="predicted",
            ylabel="true")
     ax.set_xticklabels(class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)

@@ -45,14 +45,13 @@ from helpers.experiments import (
     difference,
     differences,
     fingerprint,
-    indistinguishable,
     mean,
     published,
     record,
     summary,
 )
 from helpers.models import Linear, Net
-from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare, sgd, shuffled
+from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare, sgd
 
 # %% tags=["parameters"]
 SEEDS = [0, 1, 2, 3, 4]
@@ -81,14 +80,14 @@ len(data.train), len(data.val), len(data.test)
 # Look at the right end of the axis: the last bars are there, but you can hardly see them.
 
 # %% mystnb={"image": {"alt": "Bar chart of training images per digit; the bars shrink exponentially from digit 0 to digit 9."}}
-plots.class_counts(data);
+plots.class_counts(data)
 
 # %% [markdown]
 # Digits 7, 8 and 9 are the **tail**. Together they are a few hundred images; the zeros alone are thousands.
 
 # %% mystnb={"image": {"alt": "One row of ten training digits, 0 to 9, each a legible handwritten numeral."}}
 first = [int((data.train.labels == label).nonzero()[0]) for label in range(10)]
-plots.gallery(data.train.inputs[first]);
+plots.gallery(data.train.inputs[first])
 
 # %% [markdown]
 # ## The loop and two models
@@ -273,7 +272,7 @@ left.set(xlabel="digit", ylabel="images in a batch of 128", xticks=range(10))
 left.legend(fontsize=7)
 right.invert_yaxis()
 right.set(xlabel="batches without a nine (%)")
-right.tick_params(axis="y", labelsize=8);
+right.tick_params(axis="y", labelsize=8)
 
 # %% [markdown]
 # Under plain sampling the gradient of most batches says nothing about nines. The balanced samplers agree on the mean, and
@@ -296,7 +295,7 @@ nines = data.train[data.train.labels == 9].inputs.float() / 255
 distance = torch.cdist(nines.flatten(1), nines.flatten(1)).fill_diagonal_(torch.inf)
 order = distance.topk(min(5, len(nines) - 1), largest=False).indices[:, -1]
 shown = torch.arange(10)
-plots.gallery(torch.cat([nines[shown], nines[order[shown]], (nines[shown] + nines[order[shown]]) / 2]));
+plots.gallery(torch.cat([nines[shown], nines[order[shown]], (nines[shown] + nines[order[shown]]) / 2]))
 
 # %% [markdown]
 # Where two nines differ in slant, the blend is not a third nine: it is two pale nines on top of each other. Pixels are a poor
@@ -325,7 +324,7 @@ summary(fair.table)
 # Look for the grey dotted line, the baseline, and for intervals that overlap each other.
 
 # %% mystnb={"image": {"alt": "Mean recall of the three rarest digits for ten techniques with intervals; the balanced samplers cluster together at the top, the baseline and the linear model are far below."}}
-plots.overview(fair.table, "tail recall");
+plots.overview(fair.table, "tail recall")
 
 # %% tags=["hide-input"]
 claim("Oversampling lifts the recall of the three rarest digits by more than 20 points over the baseline.",
@@ -336,14 +335,14 @@ claim("Oversampling lifts the recall of the three rarest digits by more than 20 
 
 # %% mystnb={"image": {"alt": "Recall of each digit for four techniques; all agree on digits 0 to 5, the baseline drops steeply on 8 and 9."}}
 plots.per_class(fair.table, ["baseline", "logit adjustment", "random oversampling", "random undersampling"], fair.labels,
-                data.class_names);
+                data.class_names)
 
 # %% [markdown]
 # The intervals below are of **paired** differences: each seed's technique minus the same seed's oversampling. A hollow dot's
 # interval holds zero.
 
 # %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to random oversampling; the other balanced samplers lie near zero."}}
-plots.gaps(fair.table, "random oversampling");
+plots.gaps(fair.table, "random oversampling")
 
 # %% tags=["hide-input"]
 claim("With equal steps, undersampling stays far above the published 74.5 %.",
