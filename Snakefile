@@ -42,7 +42,7 @@ rule all:
 
 
 # `key` is what a run depends on, by content: the chapter, helpers, the lock, the profile's parameters.
-# (The data sets are in it through their checksums, which stand in helpers.)
+# (The data sets are in it through their checksums, which stand in helpers.) Quick runs share the cores, long ones take all.
 rule execute:
     input:
         source="notebooks/{part}/{name}.py",
@@ -53,7 +53,7 @@ rule execute:
         manifest="build/results/{profile}/{part}-{name}.json",
     params:
         key=lambda w: bookmaker.key(f"{w.part}/{w.name}", w.profile),
-    threads: 1 if PROFILE == "smoke" else workflow.cores
+    threads: max(1, workflow.cores // len(CHAPTERS)) if PROFILE == "smoke" else workflow.cores
     log:
         "build/logs/{profile}/{part}-{name}.log",
     shell:

@@ -189,7 +189,10 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
              f"known: {', '.join(known) or 'none, it has no cell tagged parameters'}")
 
     # A folder of its own, so that a chapter finds nothing that another has left there.
+    standard = build_folder() / "notebooks" / profile / f"{chapter}.ipynb"
     folder = build_folder() / "run" / profile / chapter
+    if output.resolve() != standard:  # a trial run beside the book's own
+        folder = output.resolve().with_suffix(".run")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     nbformat.write(nb, folder / "input.ipynb")
@@ -213,6 +216,8 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     if not manifest.is_file():
         fail(f"{chapter} ran, but wrote no {manifest.name}: its last code cell must call record(…)")
 
+    slowest = sorted(((cell.metadata.get("papermill", {}).get("duration") or 0, cell.source.strip().splitlines()[-1])
+                      for cell in ran.cells if cell.cell_type == "code" and cell.source.strip()), reverse=True)[:5]
     ran.metadata.pop("papermill", None)  # it tells paths of this machine
     for cell in ran.cells:
         cell.metadata.pop("papermill", None)
@@ -225,7 +230,9 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     (folder / "output.ipynb").replace(output)
     took = time.time() - started
     print(f"{number} {chapter}: {f'{took:.0f} s' if took < 100 else f'{took / 60:.1f} min'}", flush=True)
-    log.write_text(f"{chapter} ran in {took:.1f} s\n", encoding="utf-8")
+    lines = [f"{chapter} ran in {took:.1f} s; its slowest cells, by their last lines:",
+             *(f"{seconds:8.1f} s  {line}" for seconds, line in slowest)]
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 # ---------------------------------------------------------------- the folder that jupyter-book reads

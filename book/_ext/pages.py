@@ -13,6 +13,14 @@ def edit_the_source(app, pagename, templatename, context, doctree):
             button["url"] = button["url"].removesuffix(".ipynb") + ".py"
 
 
+def drop_thebe(app, config):
+    """Let sphinx-thebe add nothing: this book does not use it, and each page would carry its script's address twice."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+    app.registry.css_files[:] = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
+
+
 def setup(app):
+    app.connect("config-inited", drop_thebe)
     app.connect("html-page-context", edit_the_source, priority=900)  # after the theme has made its buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}
