@@ -36,8 +36,8 @@ full: $(ENVIRONMENT)  ## the same with ten seeds and longer training
 	@$(PY) book/_ext/bookmaker.py build --profile full --cores $(CORES)
 
 test: $(ENVIRONMENT)  ## lint and test
-	$(PY) -m ruff check .
-	$(PY) -m pytest -q -n auto --dist worksteal -m "not slow"
+	@$(PY) -m ruff check .; lint=$$?; \
+	$(PY) -m pytest -q -n auto --dist worksteal -m "not slow" && exit $$lint
 
 slow: $(ENVIRONMENT)  ## the tests that take long: every trap of the build, a fresh environment, the browser
 	$(PY) -m pytest -q -n auto --dist worksteal -m slow

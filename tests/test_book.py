@@ -1,8 +1,9 @@
-"""What every chapter and page keeps: its skeleton, Markdown that Colab shows too, alt text, links that lead somewhere."""
+"""What every chapter and page keeps: skeleton, Markdown that Colab shows too, alt text, links that lead somewhere."""
 
 import ast
 import re
 import subprocess
+from itertools import pairwise
 
 import bookmaker
 import pytest
@@ -71,7 +72,7 @@ def test_it_has_the_sections_in_order_and_headings_that_skip_no_level(cells):
     levels = [len(marks) for marks, _ in found]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_its_bootstrap_cell_installs_only_where_the_package_is_missing(cells):
@@ -132,15 +133,16 @@ def test_its_markdown_holds_nothing_that_colab_would_show_raw(cells, what):
 
 @pytest.mark.parametrize(("text", "what"), [
     ("```{note}\nhello\n```", "a directive"), (":::{tip}\n:::", "a directive"), ("{cite}`chawla2002`", "a role"),
-    ("(here)=\n# A", "a target"), ("+++", "a block break"), ("% not shown", "a comment"), ("{{ name }}", "a substitution")])
+    ("(here)=\n# A", "a target"), ("+++", "a block break"), ("% not shown", "a comment"),
+    ("{{ name }}", "a substitution")])
 def test_the_check_for_raw_markup_finds_it(text, what):
     assert re.search(RAW[what], text, flags=re.MULTILINE)
 
 
 def test_boxes_leave_a_blank_line_around_their_markdown(cells):
     for cell in kind(cells, "markdown"):
-        for opening in re.finditer(r"^<(div|details)\b.*\n(?:<(?:p|summary)\b.*\n)?(.*)$", cell.source, flags=re.MULTILINE):
-            following = opening[2]
+        for opening in re.finditer(r"^<(?:div|details)\b.*\n(?:<(?:p|summary)\b.*\n)?(.*)$", cell.source, re.MULTILINE):
+            following = opening[1]
             assert not following.strip() or following.lstrip().startswith("<"), \
                 f"Markdown after an HTML line needs a blank line between: {following!r}"
 
@@ -175,7 +177,8 @@ def test_links_inside_the_book_lead_somewhere(path):
         assert file.is_file(), f"{path.name} links to {link}, which is not there"
         assert file.suffix != ".py" or not target, f"{link}: link to the .ipynb, which is the page"
         if anchor and file.suffix in (".md", ".ipynb", ".py"):
-            assert anchor in anchors(file if file.suffix == ".md" else file.with_suffix(".py")), f"no heading for {link}"
+            page = file if file.suffix == ".md" else file.with_suffix(".py")
+            assert anchor in anchors(page), f"no heading for {link}"
 
 
 # ---------------------------------------------------------------- the project

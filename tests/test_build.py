@@ -330,7 +330,7 @@ def test_buttons_lead_to_the_right_files(built):
 
 def test_nothing_tells_where_it_was_built(built):
     told = [path for path in (built.folder / "build/html").rglob("*")
-            if path.suffix in (".html", ".ipynb", ".js", ".md") and str(built.folder) in path.read_text(encoding="utf-8")]
+            if path.suffix in (".html", ".ipynb", ".js") and str(built.folder) in path.read_text(encoding="utf-8")]
     assert told == []
 
 

@@ -61,7 +61,7 @@ def visit(site, chromium):
         tab.requests, tab.complaints = [], []
         tab.on("request", lambda request: tab.requests.append(request.url))
         tab.on("console", lambda message: message.type == "error" and tab.complaints.append(message.text))
-        tab.on("response", lambda answer: answer.status >= 400 and tab.complaints.append(f"{answer.status} {answer.url}"))
+        tab.on("response", lambda got: got.status >= 400 and tab.complaints.append(f"{got.status} {got.url}"))
         tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
         tab.goto(site + page, wait_until="networkidle")
         return tab

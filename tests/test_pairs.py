@@ -108,8 +108,9 @@ def test_what_a_manifest_says_is_text_and_never_markup(text):
 
 
 def test_the_banner_warns_of_stand_ins_and_quick_runs_only():
-    facts = {"profile": "book", "data": "real", "dataset": ["MNIST-LT"], "seeds": [0, 1], "minutes": 2.5, "device": "cpu",
-             "versions": {"torch": "2.15.0"}, "date": "2026-11-23T10:00:00", "commit": "abc1234", "steps": 600}
+    facts = {"profile": "book", "data": "real", "dataset": ["MNIST-LT"], "seeds": [0, 1], "minutes": 2.5,
+             "device": "cpu", "versions": {"torch": "2.15.0"}, "date": "2026-11-23T10:00:00",
+             "commit": "abc1234", "steps": 600}
     banner = bookmaker.banner(facts)
     assert "warning" not in banner
     for fact in ["real data (MNIST-LT)", "2 seeds", "2.5 min", "cpu", "torch 2.15.0", "2026-11-23", "abc1234"]:

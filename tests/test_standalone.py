@@ -1,4 +1,4 @@
-"""A notebook alone, as in Colab: a fresh environment, an empty folder, and the bootstrap cell installs the package from git."""
+"""A notebook alone, as in Colab: a fresh environment, an empty folder; its bootstrap cell installs the package."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path(UV).exists(), reason
 
 
 def run(*command, **options):
-    result = subprocess.run([str(part) for part in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            check=False, **options)
+    result = subprocess.run([str(part) for part in command], text=True, check=False, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, **options)
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout
 
@@ -32,15 +32,17 @@ def repository(tmp_path_factory):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all"]):
+    me = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*me, "commit", "-qm", "all"]):
         run("git", *command, cwd=folder)
     return folder
 
 
 def test_a_notebook_alone_installs_the_package_and_runs(repository, tmp_path):
     python = tmp_path / "env/bin/python"
-    run(UV, "venv", "--quiet", "--seed", "--python", sys.executable, tmp_path / "env")
-    run(UV, "pip", "install", "--quiet", "--require-hashes", "--python", python, "--requirement", ROOT / "requirements.lock")
+    run(UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "env")
+    run(UV, "pip", "sync", "--quiet", "--require-hashes", "--python", python, ROOT / "requirements.lock")
+    run(UV, "pip", "install", "--quiet", "--python", python, "pip")
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copyfile(bookmaker.source(CHAPTER).with_suffix(".ipynb"), alone / "chapter.ipynb")
@@ -51,7 +53,8 @@ def test_a_notebook_alone_installs_the_package_and_runs(repository, tmp_path):
                     "GIT_CONFIG_VALUE_0": bookmaker.address(), "PATH": f"{python.parent}:{os.environ['PATH']}"}
     with pytest.raises(AssertionError, match="No module named 'helpers'"):
         run(python, "-c", "import helpers", cwd=alone, env=environment)
-    settings = [part for name, value in bookmaker.parameters("smoke", CHAPTER).items() for part in ("-y", f"{name}: {value}")]
+    chosen = bookmaker.parameters("smoke", CHAPTER).items()
+    settings = [part for name, value in chosen for part in ("-y", f"{name}: {value}")]
     run(python, "-m", "papermill", "--kernel", "python3", "--no-progress-bar", *settings, "chapter.ipynb", "out.ipynb",
         cwd=alone, env=environment)
     where = run(python, "-c", "import helpers; print(helpers.__file__)", cwd=alone, env=environment)

@@ -284,8 +284,8 @@ def staged(chapter: str, profile: str):
     for cell in nb.cells:
         images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
         if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
-            raise Trouble(f"{chapter}: a figure without alt text; give its cell mystnb={{\"image\": {{\"alt\": \"…\"}}}}:"
-                          f"\n\n{cell.source}")
+            raise Trouble(f"{chapter}: a figure without alt text; write mystnb={{\"image\": {{\"alt\": \"…\"}}}} "
+                          f"after the # %% of the cell\n\n{cell.source}")
     nb.cells.insert(1, nbformat.v4.new_markdown_cell(banner(facts), id="run-banner"))
     return nb
 
@@ -418,8 +418,8 @@ def build(profile: str, cores: str, extra: list[str]) -> int:
     if (build_folder() / "html" / "index.html").is_file():
         stand_ins = sum(fact.get("data") != "real" for fact in facts)
         if stand_ins:
-            print(f"\n{stand_ins} of {len(facts)} chapters ran on stand-in data, and say so. For the real data, connect "
-                  "to the network or set BOOK_DATA; then `make clean` and build again.")
+            print(f"\n{stand_ins} of {len(facts)} chapters ran on stand-in data, and say so. For the real data, "
+                  "connect to the network or set BOOK_DATA; then `make clean` and build again.")
         print(f"\nThe book ({profile} profile, {len(chapters)} chapter{'' if len(chapters) == 1 else 's'}): "
               f"{build_folder() / 'html' / 'index.html'}")
     return 0
