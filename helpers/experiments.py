@@ -8,13 +8,17 @@ import hashlib
 import html
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import torch
@@ -137,15 +141,37 @@ def parallel(function: Callable, jobs: Sequence[tuple], label: str = "runs") -> 
     >>> parallel(divmod, [(7, 2)])
     [(3, 1)]
     """
-    import joblib
     from tqdm.auto import tqdm
 
     count = min(workers(), len(jobs))
     if count <= 1:
         results = (function(*job) for job in jobs)
     else:
-        results = joblib.Parallel(n_jobs=count, return_as="generator")(joblib.delayed(function)(*job) for job in jobs)
+        pool = _pool(count)
+        waiting = [pool.submit(_call, cloudpickle.dumps((function, job))) for job in jobs]
+        results = (future.result() for future in waiting)
     return list(tqdm(results, total=len(jobs), unit=label, disable=quiet() or len(jobs) < 2))
+
+
+@functools.cache
+def _pool(count: int) -> ProcessPoolExecutor:
+    """Fresh processes, kept for the next comparison. (Forking is not safe once torch has run threads.)"""
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_with_parent)
+
+
+def _leave_with_parent() -> None:
+    """In a worker: end when the process that started it ends, even if it was killed."""
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _call(pickled: bytes):
+    """Run a pickled job; cloudpickle carries functions that a notebook defines."""
+    function, job = cloudpickle.loads(pickled)
+    return function(*job)
 
 
 def tidy(dataset: str, technique: str, seed: int, values: Mapping[str, float | np.ndarray], *,
