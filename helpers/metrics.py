@@ -122,7 +122,8 @@ def evaluate(logits, labels, class_counts) -> dict[str, float | np.ndarray]:
         "macro F1": float(sk.f1_score(labels, predictions, average="macro", zero_division=0)),
         "G-mean": g_mean(recall[present]),
         "worst-class recall": float(recall[present].min()),
-        **{f"{part} recall": float(np.nanmean(recall[rows])) for part, rows in thirds(class_counts).items()},
+        **{f"{part} recall": float(recall[np.intersect1d(rows, present)].mean()) for part, rows in
+           thirds(class_counts).items() if np.isin(rows, present).any()},
         "PR-AUC": float(np.mean([sk.average_precision_score(labels == c, probabilities[:, c]) for c in present])),
         "ECE": expected_calibration_error(probabilities, labels),
         "recall": recall,
