@@ -1,7 +1,7 @@
 """Images per second: `helpers.training.fit` against the usual DataLoader loop. Run it with `make bench`.
 
-Same images, model, batch size, optimiser and thread count; both train on MNIST-LT (or its stand-in), three rounds in turn,
-and the median counts.
+Same images, model, batch size, optimiser and thread count; both train on MNIST-LT (or its stand-in), three rounds in
+turn, and the median counts.
 """
 
 import statistics
