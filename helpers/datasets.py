@@ -117,7 +117,7 @@ def fetch(resource: Resource) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
             partial.write(content)
-        os.replace(partial.name, path)
+        Path(partial.name).replace(path)
     return path
 
 
@@ -192,7 +192,8 @@ def announce(what: str, instead: str) -> None:
     if get_ipython() is None:
         print(text, file=sys.stderr)
     else:
-        display(HTML(f'<div class="admonition warning"><p class="admonition-title">Stand-in data</p><p>{text}</p></div>'))
+        title = '<p class="admonition-title">Stand-in data</p>'
+        display(HTML(f'<div class="admonition warning">{title}<p>{text}</p></div>'))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -321,8 +322,8 @@ def _load_idx(name: str) -> Pool:
                           "keep them in one folder")
     (root,) = roots
     train, test = (getattr(datasets, name)(root, train=part) for part in (True, False))
-    split = {part: Split(found.data[:, None], found.targets.long()) for part, found in (("train", train), ("test", test))}
-    return Pool(name, class_names, split["train"], split["test"], torch.arange(len(train)))
+    splits = [Split(part.data[:, None], part.targets.long()) for part in (train, test)]
+    return Pool(name, class_names, *splits, torch.arange(len(train)))
 
 
 @functools.cache
@@ -335,7 +336,7 @@ def _load_stand_in(name: str) -> Pool:
     small = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     images = F.pad(F.interpolate(small, size=(20, 20), mode="bilinear"), (4, 4, 4, 4))
     images, labels = (images * 255).round().to(torch.uint8), torch.tensor(digits.target)
-    rank = torch.stack([(labels[:row] == label).sum() for row, label in enumerate(labels)])  # the how-manieth of its class
+    rank = torch.stack([(labels[:row] == label).sum() for row, label in enumerate(labels)])
     held_out = rank < 40
     shifts = [(down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)]
     kept, originals = images[~held_out], labels[~held_out]
@@ -546,7 +547,7 @@ def _download_pages(url: str, timeout: float = 15) -> Path:
 
 
 @functools.cache
-def _load_block_model(within: float = 8.0, across: float = 1.5, signal: float = 0.17) -> Network:
+def _load_block_model(within: float = 4.0, across: float = 1.5, signal: float = 0.17) -> Network:
     """Four blocks; a node has about `within` neighbours in its own block and at most `across` elsewhere."""
     rng = np.random.default_rng(0)
     counts = np.array([3327, 1650, 700, 400])

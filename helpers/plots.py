@@ -59,7 +59,7 @@ def class_counts(data: Dataset, ax: Axes | None = None) -> Axes:
     counts = data.class_counts.tolist()
     bars = ax.bar(data.class_names, counts, color=_FIXED["random oversampling"])
     ax.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8, padding=2)
-    ax.set(ylabel="training samples", xlabel="class", 
+    ax.set(ylabel="training samples", xlabel="class",
            title=f"{data.name}: imbalance ratio {counts[0] / counts[-1]:.0f}")
     ax.grid(axis="x", visible=False)
     return ax
