@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import math
 import os
 import random
 import sys
@@ -114,6 +115,25 @@ def logit_adjustment(logits: torch.Tensor, run: Run, tau: float = 1.0) -> torch.
     """
     prior = run.class_counts / run.class_counts.sum()
     return logits - tau * prior.log()
+
+
+def random_affine(inputs: torch.Tensor, run: Run, degrees: float = 10.0, shift: float = 0.07, zoom: float = 0.1,
+                  shear: float = 0.0) -> torch.Tensor:
+    """Turn, move, scale and shear every image of a batch by its own random amount; a hook for `Recipe.augment`.
+
+    Parameters
+    ----------
+    inputs : torch.Tensor, shape (N, channels, height, width)
+        What comes in from outside the picture is black.
+    degrees, shift, zoom, shear : float
+        Largest turn in degrees, move as a share of the side, change of the scale, and shear. All are drawn uniformly.
+    """
+    draws = torch.rand(5, len(inputs), generator=run.generator).to(inputs) * 2 - 1
+    angle, scale = draws[0] * math.radians(degrees), 1 / (1 + zoom * draws[1])
+    cos, sin, move = scale * angle.cos(), scale * angle.sin(), 2 * shift * draws[2:4]
+    rows = [torch.stack([cos, shear * draws[4] - sin, move[0]], 1), torch.stack([sin, cos, move[1]], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(inputs.shape), align_corners=False)
+    return F.grid_sample(inputs, grid, align_corners=False)
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, run: Run) -> torch.Tensor:
