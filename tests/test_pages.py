@@ -142,3 +142,14 @@ def test_headings_can_be_linked_to(visit, site):
 def test_pages_are_light():
     sizes = {path: path.stat().st_size for path in Path(SITE).rglob("*.html")}
     assert max(sizes.values()) < 2_000_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, scheme):
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    for page in PAGES:
+        tab = visit(page, scheme=scheme)
+        tab.evaluate(AXE_SCRIPT)
+        found = [one for one in tab.evaluate("axe.run()")["violations"] if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], page
