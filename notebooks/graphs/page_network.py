@@ -708,7 +708,7 @@ ax.legend(fontsize=8);
 # %% [markdown]
 # They lead even there. The reason is not a message but its absence: hardly any page of the commonest class lost all its links when the
 # tail was cut, many of the rare ones did (look back at the table). **Having no links gives the rare classes away.** This footprint
-# of the cut is in every published number on this data set, and a real network has no such footprint. One more feature, the number of links,
+# of the cut is in the published numbers on this long tail too; the network before the cut has no such footprint. One more feature, the number of links,
 # hands it to the tree:
 
 # %%
