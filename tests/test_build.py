@@ -78,7 +78,7 @@ class Book:
 
     def build(self, *targets: str, profile: str = "smoke", **more: str) -> subprocess.CompletedProcess:
         return subprocess.run(self.command(*targets, profile=profile), cwd=self.folder, env=self.environment(**more),
-                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)
 
     def notebook(self, name: str, profile: str = "smoke") -> Path:
         return self.folder / f"build/notebooks/{profile}/part/{name}.ipynb"
