@@ -74,7 +74,7 @@ DATA = "auto"
 # %% mystnb={"image": {"alt": "An anchor with a positive inside a circle, and a ring of the margin's width around it; a hard negative lies inside the circle, a semi-hard one in the ring and an easy one outside."}}
 anchor, positive, reach = np.array([0.0, 0.0]), np.array([0.6, 0.3]), 0.5
 near = np.linalg.norm(positive - anchor)
-negatives = {"hard": np.array([-0.35, 0.3]), "semi-hard": np.array([-0.5, -0.75]), "easy": np.array([1.3, -0.7])}
+negatives = {"hard": np.array([-0.3, -0.35]), "semi-hard": np.array([-0.35, 0.85]), "easy": np.array([1.3, -0.7])}
 figure, ax = plt.subplots(figsize=(5, 3.8))
 for radius, style in ((near, "-"), (near + reach, "--")):
     ax.add_patch(plt.Circle(anchor, radius, fill=False, linestyle=style, color="#888"))
@@ -326,8 +326,6 @@ plots.gaps(fair.table)
 differences(fair.table, "baseline")
 
 # %% [markdown]
-# <!-- CLAIMS -->
-#
 # Class by class, look at the digits on the right.
 
 # %% mystnb={"image": {"alt": "Recall of each digit for baseline, oversampling, triplet loss and class rectification with intervals; the techniques part on the rare digits."}}
@@ -339,7 +337,7 @@ plots.per_class(fair.table, ["baseline", "random oversampling", "triplet loss", 
 # Train the triplet network once more for half the steps, and look at the validation images on the first two principal directions of the embedding.
 # Crosses are the class means that the classifier uses.
 
-# %% mystnb={"image": {"alt": "Validation digits in two dimensions of the triplet embedding, coloured by class, with a cross at each class mean; the classes form clusters, of which some overlap in two dimensions."}}
+# %% mystnb={"image": {"alt": "Validation digits in two dimensions of the triplet embedding, coloured by class, with a cross at each class mean; two dimensions show a part of the sixteen, so clusters may overlap."}}
 trained = fit(recipes["triplet loss"], data, steps=max(STEPS // 2, 1), evaluate_every=STEPS)
 model = trained.run.model.eval()
 with torch.no_grad():
@@ -484,8 +482,6 @@ summary(attributes, ["balanced accuracy"], protocol="attributes")
 plots.gaps(attributes, protocol="attributes")
 
 # %% [markdown]
-# <!-- ATTRIBUTECLAIMS -->
-#
 # ## Published and reproduced
 #
 # Table T7 is left in the outputs of a textbook's notebook (Abhishek and Abdelaziz, 2023), one seed each: 60 epochs at learning rate .01,
@@ -499,9 +495,6 @@ as_printed = compare({"baseline": source, "CRL": replace(source, objective=parti
                      batch_size=64, protocol="source", select="validation", evaluate_every=max(SOURCE_STEPS // 8, 1))
 results = pd.concat([fair.table, as_printed.table], ignore_index=True)
 plots.published_and_reproduced(results, "T7")
-
-# %% [markdown]
-# <!-- SOURCECLAIMS -->
 
 # %%
 printed = published("T7").query("metric == 'recall'").pivot(index="technique", columns="class", values="value")
