@@ -405,7 +405,7 @@ def load_celeba(root, split="train", size=64):
 # Here stands a generated set with the same five ratios: digits, each with up to five faint marks at jittered places. A mark is an attribute.
 
 # %%
-def marked_digits(images, count, rng, strength=0.6):
+def marked_digits(images, count, rng, strength=1.5):
     """Digits with rare marks: inputs (count, 1, 28, 28), targets (count, 5); one image in 1 + ratio carries a mark."""
     inputs = images[torch.randint(len(images), (count,), generator=rng)].float() / 255
     ratios = torch.tensor(list(ATTRIBUTES.values()))
