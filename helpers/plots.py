@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from helpers import experiments
 from helpers.datasets import Dataset
@@ -65,7 +64,7 @@ def class_counts(data: Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float = 0.85) -> Figure:
+def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float = 0.85) -> None:
     """Images side by side.
 
     Parameters
@@ -78,7 +77,7 @@ def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float =
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height = (size + 0.22 * bool(len(titles))) * rows
-    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height), squeeze=False)
+    axes = plt.subplots(rows, columns, figsize=(size * columns, height), squeeze=False)[1]
     for place, ax in enumerate(axes.flat):
         ax.axis("off")
         if place < len(images):
@@ -86,7 +85,6 @@ def gallery(images, titles: Sequence[str] = (), columns: int = 10, size: float =
             ax.imshow(image.transpose(1, 2, 0) if image.ndim == 3 and len(image) == 3 else image.squeeze())
             if len(titles):
                 ax.set_title(titles[place], fontsize=7, loc="center")
-    return figure
 
 
 def overview(results: pd.DataFrame, metric: str = "balanced accuracy", *, protocol: str = "fair",

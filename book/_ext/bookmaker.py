@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VERDICT = re.compile(r'(<span class="verdict">).*?(</span>)', re.DOTALL)
+PLOT_OBJECT = re.compile(r"\[?<(Axes|Figure|matplotlib\.)|Text\(|array\(\[+<Axes|\[+Text\(|<BarContainer")
 ADDRESS = re.compile(r'(?<=git\+)[^"\s]*')
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
           "language_info": {"name": "python"}}
@@ -282,12 +283,19 @@ def staged(chapter: str, profile: str):
         if cell.cell_type == "markdown":
             cell.source = VERDICT.sub(lambda match: match[1] + verdict + match[2], cell.source)
     for cell in nb.cells:
+        if "outputs" in cell:  # what a plotting call returns says nothing to a reader
+            cell.outputs = [o for o in cell.outputs if not PLOT_OBJECT.match(
+                plain_text(o)) or any(kind.startswith("image/") for kind in o.get("data", {}))]
         images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
         if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
             raise Trouble(f"{chapter}: a figure without alt text; write mystnb={{\"image\": {{\"alt\": \"…\"}}}} "
                           f"after the # %% of the cell\n\n{cell.source}")
     nb.cells.insert(1, nbformat.v4.new_markdown_cell(banner(facts), id="run-banner"))
     return nb
+
+
+def plain_text(output) -> str:
+    return "".join(output.get("data", {}).get("text/plain", ""))
 
 
 def mathjax(target: Path) -> None:
