@@ -45,6 +45,7 @@ from helpers.experiments import (
     difference,
     differences,
     fingerprint,
+    indistinguishable,
     mean,
     published,
     record,
