@@ -28,7 +28,6 @@ except ModuleNotFoundError:
 
 # %% tags=["hide-input"]
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ from helpers.experiments import (
     summary,
 )
 from helpers.models import Linear, Net
-from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare, sgd
+from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare, supervised
 
 # %% tags=["parameters"]
 SEEDS = [0, 1, 2, 3, 4]
@@ -417,20 +416,47 @@ summary(fair.table, ["seconds", "ECE"]).sort_values("seconds")
 # best look at the **test** set. The fair column is the protocol of this page.
 
 # %%
-source = Recipe(model=Net, optimizer=partial(sgd, lr=0.01, momentum=0.5, weight_decay=0), schedule=None)
-source_recipes = {"baseline": (source, 1), "weighted sampler": (replace(source, sampler=weighted), 1),
+def source_sgd(parameters):
+    """Plain SGD, as the source sets it."""
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.5)
+
+
+def dropout_lost(run, inputs, labels):
+    """A step of a loop that calls `model.train()` once and `model.eval()` at every validation: dropout stays off."""
+    if run.validation is not None:
+        run.model.eval()
+    return supervised(run, inputs, labels)
+
+
+source = Recipe(model=Net, optimizer=source_sgd, schedule=None)
+source_recipes = {"baseline": (source, 1), "baseline, dropout lost": (replace(source, objective=dropout_lost), 1),
+                  "weighted sampler": (replace(source, sampler=weighted), 1),
                   "random oversampling": (replace(source, resample=oversample), 11860 / 4640),
                   "random undersampling": (replace(source, resample=undersample), 120 / 4640)}
-as_printed = [compare({name: recipe}, lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA), seeds=SEEDS[:2],
-                      steps=max(round(SOURCE_STEPS * share), 1), batch_size=64, protocol="source", select="validation")
-              for name, (recipe, share) in source_recipes.items()]
+as_printed = []
+for name, (recipe, share) in source_recipes.items():
+    taken = max(round(SOURCE_STEPS * share), 1)
+    as_printed.append(compare({name: recipe}, lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
+                              seeds=SEEDS[:2], steps=taken, batch_size=64, protocol="source", select="validation",
+                              evaluate_every=max(taken // 20, 1)))
 results = pd.concat([fair.table, *(run.table for run in as_printed)], ignore_index=True)
 plots.published_and_reproduced(results, "T1")
 
 # %% tags=["hide-input"]
-claim("Under the source's protocol, the baseline and the weighted sampler come out as published.",
-      between(results, "baseline", "accuracy", 0.864, 0.914, protocol="source")
-      & between(results, "weighted sampler", "accuracy", 0.953, 0.977, protocol="source"))
+claim("Under the source's protocol, the weighted sampler comes out as published.",
+      between(results, "weighted sampler", "accuracy", 0.953, 0.977, protocol="source"))
+
+# %% [markdown]
+# The printed baseline is another matter. The source's loop calls `model.train()` once and `model.eval()` at every validation, so
+# dropout is off from the second epoch on. A loop that keeps it on gives one number, a loop that loses it another:
+
+# %%
+{name: f"{mean(results, name, 'accuracy', protocol='source'):%}" for name in ("baseline", "baseline, dropout lost")}
+
+# %% tags=["hide-input"]
+claim("The printed 88.9 % lies between the baseline with dropout and the one that loses it, and matches neither.",
+      between(results, "baseline", "accuracy", high=0.864, protocol="source")
+      & between(results, "baseline, dropout lost", "accuracy", low=0.914, protocol="source"))
 
 # %% [markdown]
 # Why the columns differ, and what to know before you quote the printed table:
