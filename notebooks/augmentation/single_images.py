@@ -128,7 +128,7 @@ for ax, (digit, frame) in zip(panels, readings.items(), strict=True):
         ax.plot(frame.index, 100 * frame[name], f"{marker}-", label=name)
     ax.set(title=f"test images of {digit}", xlabel="turned by (degrees)", xticks=range(0, 181, 30))
 panels[0].set_ylabel("share of readings (%)")
-panels[1].legend(fontsize=8)
+figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, fontsize=8, loc="outside lower center")
 
 # %% tags=["hide-input"]
 f"turned by 180 degrees: sixes read as nine {readings[6].loc[180, 'read as 9']:.0%}, nines read as six {readings[9].loc[180, 'read as 6']:.0%}"
@@ -325,7 +325,7 @@ with reproducible(0):
     speeds = {"affine, one by one over PIL": rate(lambda batch: [one_by_one(image) for image in batch], images)}
     speeds |= {name: rate(partial(change, run=run), images) for name, change in changes.items()}
 
-# %% mystnb={"image": {"alt": "Bars of images per second on a logarithmic axis: simple batched transforms are the fastest, affine over PIL is slower than affine on the batch, and the policies and AugMix are slow."}}
+# %% mystnb={"image": {"alt": "Bars of images per second on a logarithmic axis, one a technique: batched transforms, the policies in groups, and affine one by one over PIL."}}
 figure, ax = plt.subplots()
 ordered = dict(sorted(speeds.items(), key=lambda item: item[1]))
 bars = ax.barh(list(ordered), list(ordered.values()), color=plots.colour("random oversampling"))
@@ -397,7 +397,7 @@ results = pd.concat(parallel(train_and_damage, jobs), ignore_index=True)
 summary(results, ["accuracy", "balanced accuracy", "macro F1", "G-mean", "tail recall", "under damage", "ECE"])
 
 # %% [markdown]
-# Look first at which techniques are on the left of the baseline: augmentation is not free of harm.
+# Look first at which techniques are on the left of the dotted line, the baseline, and which on its right.
 
 # %% mystnb={"image": {"alt": "Mean balanced accuracy of each technique with intervals, sorted; the baseline is marked by a dotted line."}}
 plots.overview(results, "balanced accuracy")
@@ -440,8 +440,8 @@ ax.set_xticklabels(["clean", *DAMAGES])
 ax.grid(visible=False)
 
 # %% [markdown]
-# A technique helps most where the damage resembles what it showed in training. That is an argument about *your* deployment, not
-# about imbalance.
+# Ask of each row whether the damage resembles what the technique showed in training. If it does, a gain is an argument about
+# *your* deployment, not about imbalance.
 
 # %% [markdown]
 # ## When this does not help

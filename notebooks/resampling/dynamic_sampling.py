@@ -171,7 +171,7 @@ f"largest share in the last round: digit {moves.iloc[-1].idxmax()} with {moves.i
 
 # %% [markdown]
 # The dotted line is the weighted sampler. The validation set holds 100 images of a class, so an F1 near one moves by
-# whole steps, and $1 - F_c$ relative to the others moves a lot: late shares are noisy.
+# whole steps, and $1 - F_c$ relative to the others can move a lot from round to round.
 #
 # ## Two models and their fusion
 #
@@ -388,7 +388,7 @@ f"steps of the source's 4,640 that we run: {SOURCE_STEPS / 4640:.0%}, {len(SEEDS
 # %% [markdown]
 # ## Try it
 #
-# **1.** Late shares are noisy. Smooth them: take half of the old shares and half of the new ones. How much calmer are they?
+# **1.** The shares jump. Smooth them: take half of the old shares and half of the new ones. How much calmer are they?
 
 # %% tags=["solution", "hide-cell"]
 smoothed = moves.ewm(alpha=0.5, adjust=False).mean()
