@@ -353,7 +353,7 @@ true, said = torch.tensor([4, 4, 4, 9, 9, 9, 9]), torch.tensor([4, 4, 4, 9, 9, 4
 # %%
 def shares_got(shares):
     """Class shares when the share is used as the weight of each image."""
-    got = torch.as_tensor(shares) * data.class_counts
+    got = torch.tensor(list(shares)) * data.class_counts
     return got / got.sum()
 
 
