@@ -593,7 +593,8 @@ for ax, dots, gap, name in zip(axes, noise.T, gaps, ["accuracy, all test images"
     ax.set(xlabel=f"{name}: difference (points)", yticks=[], ylim=(-1.5, 1.5))
     ax.set_xlim(left=0)
 axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
-axes[1].tick_params(labelsize=8)
+for ax in axes:
+    ax.tick_params(labelsize=8)
 
 # %%
 beyond = (noise >= np.array(gaps)).sum(0) if len(noise) else np.zeros(2, int)
