@@ -263,15 +263,17 @@ def test_a_killed_build_goes_on_where_it_stopped(book):
     for name in ("one", "two"):
         book.edit(f"notebooks/part/{name}.py", "STEPS = 1", "STEPS = 2")
     book.edit("notebooks/part/two.py", "import os, time", "import os, time\nif 'SLOW' in os.environ: time.sleep(60)")
+    started = time.time()
     process = subprocess.Popen(book.command(ONE, TWO), cwd=book.folder, env=book.environment(SLOW="1"), text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     for line in process.stdout:  # until chapter one is done, and chapter two is under way
         if line.startswith("[1/2] part/one: "):
             break
-    deadline = time.monotonic() + 20
-    while not list((book.folder / ".snakemake/metadata").rglob("*")) and time.monotonic() < deadline:
+    metadata, deadline = book.folder / ".snakemake/metadata", time.monotonic() + 60
+    while time.monotonic() < deadline:  # until its three outputs are on snakemake's record
+        if sum(path.is_file() and path.stat().st_mtime > started for path in metadata.rglob("*")) >= 3:
+            break
         time.sleep(0.1)
-    time.sleep(2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     result = book.build(ONE, TWO)
