@@ -618,8 +618,8 @@ def load_messages(data: str = "auto") -> Messages:
     Examples
     --------
     >>> messages = load_messages("stand-in")
-    >>> len(messages.texts), round(messages.labels.mean(), 3)
-    (1500, 0.134)
+    >>> len(messages.texts), int(messages.labels.sum())
+    (1500, 201)
     """
     messages = resolve(data, _load_sms, _load_made_up_messages)
     if messages.name.startswith("stand-in"):
@@ -637,13 +637,15 @@ def _load_sms() -> Messages:
 _HAM = (
     "{hi} {name}, are u coming {when}?", "{hi}! {tail} call me {when}", "im {late} n stuck at {place}, {tail}",
     "cant talk now, at {place}. txt u {when}", "did {name} get the {thing}? need it {when}", "ok {tail}",
-    "happy bday {name}!! c u {when} at {place}", "pls bring the {thing} {when}, {tail}", "lol {name} is so {late} {tail}",
-    "mum says {name} won a {prize} at {place} lol", "can u call {name} about the {thing}? its free {when}",
-    "meeting moved to {when}, {place}. reply if ok", "{name} forgot the {thing} again {tail}")
+    "happy bday {name}!! c u {when} at {place}", "pls bring the {thing} {when}, {tail}",
+    "lol {name} is so {late} {tail}", "mum says {name} won a {prize} at {place} lol",
+    "can u call {name} about the {thing}? its free {when}", "meeting moved to {when}, {place}. reply if ok",
+    "{name} forgot the {thing} again {tail}")
 _SPAM = (
-    "WINNER! You have won a {prize}. Call {number} now to claim. {small}", "Call {number} for half price {prize} {when}",
-    "FREE {prize} for our customers! Txt {word} to {short}. {small}", "Your account has {prize} waiting, visit {place}",
+    "WINNER! You have won a {prize}. Call {number} now to claim. {small}",
+    "Call {number} for half price {prize} {when}", "FREE {prize} for our customers! Txt {word} to {short}. {small}",
     "URGENT {name}, your {prize} is waiting. Reply {word} or call {number}. {small}",
+    "Your account has {prize} waiting, visit {place}",
     "Hi {name}, want to chat {when}? Txt {word} to {short}. {small}", "{hi} its {name}, got the {thing}, ring {number}")
 _SLOTS = {slot: words.split("|") for slot, words in {
     "hi": "hey|hiya|yo|hi|heya mate|gm|alrite", "name": "Sam|Priya|Tom|Wei|Ana|Joe|Mei|Ola",
