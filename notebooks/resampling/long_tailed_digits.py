@@ -37,6 +37,7 @@ from matplotlib import pyplot as plt
 from helpers import plots
 from helpers.datasets import Split, long_tailed
 from helpers.experiments import (
+    Check,
     better,
     between,
     claim,
@@ -49,9 +50,10 @@ from helpers.experiments import (
     published,
     record,
     summary,
+    values,
 )
 from helpers.models import Linear, Net
-from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare, supervised
+from helpers.training import Recipe, fit, logit_adjustment, oversample, prepare
 
 # %% tags=["parameters"]
 SEEDS = [0, 1, 2, 3, 4]
@@ -413,7 +415,7 @@ summary(fair.table, ["seconds", "ECE"]).sort_values("seconds")
 #
 # Table T1 is printed in a textbook (Abhishek and Abdelaziz, 2023, table 7.2), from one seed each. Under `source` we follow its
 # set-up: learning rate .01, momentum .5, batch 64, the step counts that its code really takes, no validation set, and the
-# best look at the **test** set. The fair column is the protocol of this page.
+# best look at the **test** set. The baseline gets all seeds, the others two. The fair column is the protocol of this page.
 
 # %%
 def source_sgd(parameters):
@@ -421,23 +423,15 @@ def source_sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.01, momentum=0.5)
 
 
-def dropout_lost(run, inputs, labels):
-    """A step of a loop that calls `model.train()` once and `model.eval()` at every validation: dropout stays off."""
-    if run.validation is not None:
-        run.model.eval()
-    return supervised(run, inputs, labels)
-
-
 source = Recipe(model=Net, optimizer=source_sgd, schedule=None)
-source_recipes = {"baseline": (source, 1), "baseline, dropout lost": (replace(source, objective=dropout_lost), 1),
-                  "weighted sampler": (replace(source, sampler=weighted), 1),
-                  "random oversampling": (replace(source, resample=oversample), 11860 / 4640),
-                  "random undersampling": (replace(source, resample=undersample), 120 / 4640)}
+source_recipes = {"baseline": (source, 1, SEEDS), "weighted sampler": (replace(source, sampler=weighted), 1, SEEDS[:2]),
+                  "random oversampling": (replace(source, resample=oversample), 11860 / 4640, SEEDS[:2]),
+                  "random undersampling": (replace(source, resample=undersample), 120 / 4640, SEEDS[:2])}
 as_printed = []
-for name, (recipe, share) in source_recipes.items():
+for name, (recipe, share, seeds) in source_recipes.items():
     taken = max(round(SOURCE_STEPS * share), 1)
     as_printed.append(compare({name: recipe}, lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
-                              seeds=SEEDS[:2], steps=taken, batch_size=64, protocol="source", select="validation",
+                              seeds=seeds, steps=taken, batch_size=64, protocol="source", select="validation",
                               evaluate_every=max(taken // 20, 1)))
 results = pd.concat([fair.table, *(run.table for run in as_printed)], ignore_index=True)
 plots.published_and_reproduced(results, "T1")
@@ -447,16 +441,19 @@ claim("Under the source's protocol, the weighted sampler comes out as published.
       between(results, "weighted sampler", "accuracy", 0.953, 0.977, protocol="source"))
 
 # %% [markdown]
-# The printed baseline is another matter. The source's loop calls `model.train()` once and `model.eval()` at every validation, so
-# dropout is off from the second epoch on. A loop that keeps it on gives one number, a loop that loses it another:
+# The printed baseline is one draw. The same book prints it again in another table, and over our seeds it scatters too:
 
 # %%
-{name: f"{mean(results, name, 'accuracy', protocol='source'):%}" for name in ("baseline", "baseline, dropout lost")}
+one_draw = 100 * values(results, "baseline", "accuracy", protocol="source")
+in_print = {f"printed in {table}": published(table).set_index(["technique", "metric"]).value["baseline", "accuracy"].item()
+            for table in ("T1", "T6")}
+pd.Series(in_print | {f"ours, seed {seed}": value for seed, value in one_draw.items()},
+          name="baseline, accuracy (%)").round(1).to_frame().T
 
 # %% tags=["hide-input"]
-claim("The printed 88.9 % lies between the baseline with dropout and the one that loses it, and matches neither.",
-      between(results, "baseline", "accuracy", high=0.864, protocol="source")
-      & between(results, "baseline, dropout lost", "accuracy", low=0.914, protocol="source"))
+claim("Under the source's protocol, the seed alone moves the baseline by more than three points.",
+      Check(float(one_draw.max() - one_draw.min()) > 3, f"{len(one_draw)} seeds, {one_draw.min():.1f} to {one_draw.max():.1f} %",
+            not data.is_stand_in))
 
 # %% [markdown]
 # Why the columns differ, and what to know before you quote the printed table:
