@@ -11,7 +11,7 @@
 #
 # **Data.** Six photos that you can follow by hand; then generated networks of 3,000 photos, one in twenty from a ring of fraudsters.
 #
-# **Time.** About two minutes on two CPU cores.
+# **Time.** <span class="minutes">A few minutes on a CPU</span> for everything on this page.
 #
 # **Verdict.** <span class="verdict">computed by the last cell</span>
 #

@@ -11,7 +11,7 @@
 #
 # **Data.** Facebook Page-Page: pages of four kinds and their mutual likes, cut to a long tail of 3,327 / 1,410 / 460 / 256 pages.
 #
-# **Time.** About five minutes on two CPU cores for everything on this page.
+# **Time.** <span class="minutes">A few minutes on a CPU</span> for everything on this page.
 #
 # **Verdict.** <span class="verdict">computed by the last cell</span>
 #

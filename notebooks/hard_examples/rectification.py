@@ -11,7 +11,7 @@
 #
 # **Data.** MNIST with an exponential long tail, and a generated set with five rare attributes in the ratios of CelebA's.
 #
-# **Time.** About six minutes on two CPU cores for everything on this page; one training takes seconds.
+# **Time.** <span class="minutes">A few minutes on a CPU</span> for everything on this page.
 #
 # **Verdict.** <span class="verdict">computed by the last cell</span>
 #
