@@ -320,22 +320,22 @@ def synonyms(word, first_only=False):
     return sorted(found - {word.lower()})
 
 
-def replaceable(words, lookup):
+def replaceable(words, lookup, kept_out=ENGLISH_STOP_WORDS):
     """Places of the words that are no stop words and have synonyms."""
-    return [place for place, word in enumerate(words) if word.lower() not in ENGLISH_STOP_WORDS and lookup(word)]
+    return [place for place, word in enumerate(words) if word.lower() not in kept_out and lookup(word)]
 
 
-def replace_synonyms(words, rng, alpha, lookup=synonyms):
+def replace_synonyms(words, rng, alpha, lookup=synonyms, kept_out=ENGLISH_STOP_WORDS):
     """Replace n words by a random synonym."""
-    places, words = replaceable(words, lookup), list(words)
+    places, words = replaceable(words, lookup, kept_out), list(words)
     for place in rng.permutation(places)[:how_many(words, alpha)].astype(int):
         words[place] = str(rng.choice(lookup(words[place])))
     return words
 
 
-def insert_synonyms(words, rng, alpha, lookup=synonyms):
+def insert_synonyms(words, rng, alpha, lookup=synonyms, kept_out=ENGLISH_STOP_WORDS):
     """Insert a synonym of a random word at a random place, n times."""
-    sources, words = [words[place] for place in replaceable(words, lookup)], list(words)
+    sources, words = [words[place] for place in replaceable(words, lookup, kept_out)], list(words)
     for _ in range(how_many(words, alpha) if sources else 0):
         source = sources[rng.integers(len(sources))]
         words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(lookup(source))))
@@ -519,9 +519,10 @@ def copies_of(name, texts, copies, seed=0, download=False):
 
 def eda_as_printed(text, rng, share=0.1):
     """All four operations chained on one copy: no stop words, the first sense only, a fixed number of deletions."""
-    words = text.split()
-    for operation in (replace_synonyms, insert_synonyms, swap_words):
-        words = operation(words, rng, share, lambda word: synonyms(word, first_only=True)) if words else words
+    words, first_sense = text.split(), partial(synonyms, first_only=True)
+    for operation in (replace_synonyms, insert_synonyms):
+        words = operation(words, rng, share, first_sense, kept_out=())
+    words = swap_words(words, rng, share)
     if len(words) > 1:
         gone = rng.choice(len(words), min(how_many(words, share), len(words) - 1), replace=False)
         words = [word for place, word in enumerate(words) if place not in gone]
@@ -563,7 +564,7 @@ def ladder(text, banks, levels):
 
 def presentable(text):
     """Short, plain, and fit to print in every version."""
-    versions = [text, *eda(text, generator_for(text, 0)), *(copy for bank in banks.values() for copy in bank[text])]
+    versions = [text, *(eda(text, generator_for(text, 0)) if wordnet else []), *(copy for bank in banks.values() for copy in bank[text])]
     return len(text) < 110 and text.isascii() and not any(map(UNQUOTABLE.search, versions))
 
 
