@@ -18,8 +18,10 @@ from helpers.training import Recipe, fit
 spam = load("text/spam")
 spam.STOP_WORDS = sorted(ENGLISH_STOP_WORDS)
 
-MESSAGES = ["Free entry in a weekly draw, call now", "", "   ", "🎉🎉🎉", "ok", "WIN £1000 <script>alert(1)</script> & more"]
-BY_NLPAUG = ["keyboard slips", "misread print", "random letters", "misspelling", "splitting", "swapping", "deletion", "cropping"]
+MESSAGES = ["Free entry in a weekly draw, call now", "", "   ", "🎉🎉🎉", "ok",
+            "WIN £1000 <script>alert(1)</script> & more"]
+BY_NLPAUG = ["keyboard slips", "misread print", "random letters", "misspelling", "splitting", "swapping", "deletion",
+             "cropping"]
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +109,10 @@ def test_a_masked_model_replaces_words_but_neither_stop_words_nor_itself(tmp_pat
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     torch.manual_seed(0)
-    model = BertForMaskedLM(BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                                       intermediate_size=16)).eval()
-    made = [spam.in_context("win the big prize", np.random.default_rng(seed), tokenizer, model, share=0.3) for seed in range(20)]
+    config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    model = BertForMaskedLM(config).eval()
+    made = [spam.in_context("win the big prize", np.random.default_rng(seed), tokenizer, model, share=0.3)
+            for seed in range(20)]
     assert made[0] == spam.in_context("win the big prize", np.random.default_rng(0), tokenizer, model, share=0.3)
     for text in made:
         new = text.split()
@@ -171,11 +174,11 @@ def test_the_printed_eda_replaces_stop_words_and_deletes_a_fixed_number(monkeypa
 
 def test_jaccard_and_cosine_agree_with_sets_and_lists():
     texts = ["call 0800 now to win", "call 0800 now to win!", "see you at home", "hi"]
-    found = spam.jaccard(texts).todense() if hasattr(spam.jaccard(texts), "todense") else spam.jaccard(texts).toarray()
+    runs = [{text.ljust(5)[start:start + 5] for start in range(max(len(text), 5) - 4)} for text in texts]
+    found = spam.jaccard(texts).toarray()
     for a in range(4):
         for b in range(a + 1, 4):
-            one, other = ({text.ljust(5)[i:i + 5] for i in range(max(len(text), 5) - 4)} for text in (texts[a], texts[b]))
-            assert found[a, b] == pytest.approx(len(one & other) / len(one | other))
+            assert found[a, b] == pytest.approx(len(runs[a] & runs[b]) / len(runs[a] | runs[b]))
     assert spam.cosine(["win a prize", "win a prize", "go home"]).toarray()[0, 1] == pytest.approx(1)
 
 
@@ -197,7 +200,8 @@ def test_a_split_is_disjoint_stratified_and_sixty_fifteen_twentyfive():
 
 
 def test_copies_are_of_spam_and_carry_its_label():
-    texts, labels, bank = ["ham", "ok", "k", "no", "win", "buy"], np.array([0, 0, 0, 0, 1, 1]), {"win": ["w1n"], "buy": ["b", "B"]}
+    texts, labels = ["ham", "ok", "k", "no", "win", "buy"], np.array([0, 0, 0, 0, 1, 1])
+    bank = {"win": ["w1n"], "buy": ["b", "B"]}
     level, marks = spam.with_copies(texts, labels, bank, np.random.default_rng(0))
     assert Counter(marks.tolist()) == {0: 4, 1: 4} and level[:6] == texts
     assert sorted(level[6:]) == ["b", "w1n"] and marks[6:].tolist() == [1, 1]
@@ -217,7 +221,7 @@ def test_undersampling_keeps_all_spam_and_drops_twins_first():
 def test_no_message_of_validation_or_test_enters_a_fit(monkeypatch):
     messages = load_messages("stand-in")
     texts, labels = np.array(messages.texts[:400], dtype=object), messages.labels[:400]
-    texts = np.array([f"{text} number{place}x" for place, text in enumerate(texts)], dtype=object)  # each is recognisable
+    texts = np.array([f"{text} number{place}x" for place, text in enumerate(texts)], dtype=object)  # to tell them apart
     bank = {text: [text + " again"] for text in texts[labels == 1]}
     fitted, plain = [], TfidfVectorizer.fit_transform
 
@@ -280,7 +284,8 @@ def test_a_vectoriser_fitted_before_the_augmentation_drops_the_words_that_it_bri
 
 
 def test_mixed_labels_sum_to_one_and_follow_the_share():
-    run = SimpleNamespace(rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0), class_counts=torch.ones(2))
+    run = SimpleNamespace(rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0),
+                          class_counts=torch.ones(2))
     vectors, labels = torch.eye(4)[:, :3], torch.tensor([0, 1, 0, 1])
     mixed, targets = spam.mixed_pairs(vectors, labels, run)
     share = np.random.default_rng(0).beta(1, 1)
@@ -304,7 +309,8 @@ def test_the_network_tells_a_word_that_marks_a_class():
 def test_rare_words_and_long_messages_fit_the_row():
     dictionary = spam.dictionary_of(["a big win", "big win"])
     assert set(dictionary) == {"big", "win"} and min(dictionary.values()) == 2
-    assert spam.numbered(["big unheard win big", ""], dictionary, length=3).tolist() == [[dictionary["big"], 1, dictionary["win"]], [0, 0, 0]]
+    rows = spam.numbered(["big unheard win big", ""], dictionary, length=3).tolist()
+    assert rows == [[dictionary["big"], 1, dictionary["win"]], [0, 0, 0]]
 
 
 # ---------------------------------------------------------------- what readers see
