@@ -109,7 +109,8 @@ def test_a_masked_model_replaces_words_but_neither_stop_words_nor_itself(tmp_pat
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=16)
     model = BertForMaskedLM(config).eval()
     made = [spam.in_context("win the big prize", np.random.default_rng(seed), tokenizer, model, share=0.3)
             for seed in range(20)]

@@ -101,7 +101,7 @@ pd.Series({"messages": len(texts), "spam": int(labels.sum()), "spam (%)": round(
 # %% [markdown]
 # Some of each. Messages are strangers' words: the table escapes them, and leaves out those that a page should not quote.
 
-# %%
+# %% tags=["hide-input"]
 UNQUOTABLE = re.compile(r"sex|xxx|dating|dogging|fuck|shit|naked|nude|horny|adult|babe|girls|lover|darlin|\b18\b|\bdie\b|gay|cum\b|semen|seminal|orgasm", re.I)
 
 
