@@ -152,7 +152,8 @@ def anchors(path) -> set[str]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for _, title in headings(text)}
+    slugs = {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for _, title in headings(text)}
+    return slugs | set(re.findall(r'<span id="(\w+)">', text))
 
 
 def links(text: str) -> list[str]:
@@ -175,6 +176,9 @@ def test_links_inside_the_book_lead_somewhere(path):
         target, _, anchor = link.partition("#")
         file = (path.parent / target).resolve() if target else path
         assert file.is_file(), f"{path.name} links to {link}, which is not there"
+        if file.suffix == ".py" and file.parent == ROOT / "tests":  # staging makes it a link to the repository
+            assert re.search(rf"^def {anchor}\(", file.read_text(encoding="utf-8"), re.MULTILINE), f"no test for {link}"
+            continue
         assert file.suffix != ".py" or not target, f"{link}: link to the .ipynb, which is the page"
         if anchor and file.suffix in (".md", ".ipynb", ".py"):
             page = file if file.suffix == ".md" else file.with_suffix(".py")

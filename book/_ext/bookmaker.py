@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-import html
 import json
 import os
 import re
@@ -22,8 +21,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VERDICT = re.compile(r'(<span class="verdict">).*?(</span>)', re.DOTALL)
+MINUTES = re.compile(r'(<span class="minutes">).*?(</span>)', re.DOTALL)
+OUTSIDE = re.compile(r"\]\(\.\./(?!notebooks/)([\w./-]+)(?:#(\w+))?\)")
 PLOT_OBJECT = re.compile(r"\[?<(Axes|Figure|matplotlib\.)|Text\(|array\(\[+<Axes|\[+Text\(|<BarContainer")
 ADDRESS = re.compile(r'(?<=git\+)[^"\s]*')
+ERRATUM = re.compile(r"\[(E\d+)\]\(errata\.md#(e\d+)\)")
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
           "language_info": {"name": "python"}}
 
@@ -240,7 +242,7 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
 
 def escape(text: object) -> str:
     """Text that neither HTML nor Markdown reads as markup, whatever a data set or a manifest holds."""
-    return re.sub(r"[\\`*_{}\[\]$~|#^:]", lambda match: f"&#{ord(match[0])};", html.escape(" ".join(str(text).split())))
+    return re.sub(r"[&<>\"'\\`*_{}\[\]$~|#^:]", lambda match: f"&#{ord(match[0])};", " ".join(str(text).split()))
 
 
 def banner(facts: dict) -> str:
@@ -282,6 +284,8 @@ def staged(chapter: str, profile: str):
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = VERDICT.sub(lambda match: match[1] + verdict + match[2], cell.source)
+            if profile != "smoke" and facts.get("minutes"):  # a quick run's time says nothing about the page
+                cell.source = MINUTES.sub(lambda match: match[1] + escape(time_taken(facts)) + match[2], cell.source)
     for cell in nb.cells:
         if "outputs" in cell:  # what a plotting call returns says nothing to a reader
             cell.outputs = [o for o in cell.outputs if not PLOT_OBJECT.match(
@@ -292,6 +296,43 @@ def staged(chapter: str, profile: str):
                           f"after the # %% of the cell\n\n{cell.source}")
     nb.cells.insert(1, nbformat.v4.new_markdown_cell(banner(facts), id="run-banner"))
     return nb
+
+
+def time_taken(facts: dict) -> str:
+    """The measured time of a chapter, as its first box tells it."""
+    minutes, device = float(facts["minutes"]), facts.get("device", "CPU")
+    words = "Under a minute" if minutes < 1 else f"{minutes:.0f} minute{'' if round(minutes) == 1 else 's'}"
+    return f"{words} on {'a CPU' if device == 'CPU' else f'one {device}'}"
+
+
+def outward_links(text: str) -> str:
+    """Let links to files outside the book lead to the repository: ``#name`` after a .py becomes the line of its def.
+
+    A link to an erratum by its number becomes plain HTML, as Sphinx follows Markdown links to headings alone.
+    """
+    settings = read_yaml(ROOT / "_config.yml")["repository"]
+
+    def answer(match):
+        path, name, line = match[1], match[2], ""
+        if name:
+            code = (ROOT / path).read_text(encoding="utf-8").splitlines()
+            line = next((f"#L{n}" for n, row in enumerate(code, 1) if row.startswith(f"def {name}(")), "")
+        return f"]({settings['url'].rstrip('/')}/blob/{settings.get('branch', 'main')}/{path}{line})"
+
+    return ERRATUM.sub(r'<a href="errata.html#\2">\1</a>', OUTSIDE.sub(answer, text))
+
+
+def fill_pages(folder: Path, profile: str) -> None:
+    """Write into the pages what they ask for in ``<!-- made: … -->``: numbers of the results, never typed."""
+    for page in sorted((folder / "book").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        filled = outward_links(text)
+        if "<!-- made: " in text:
+            import collected
+
+            filled = collected.fill(filled, profile, folder / "book")
+        if filled != text:
+            page.write_text(filled, encoding="utf-8")
 
 
 def plain_text(output) -> str:
@@ -327,6 +368,7 @@ def stage(profile: str, output: Path) -> None:
         target = folder / "notebooks" / f"{chapter}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(staged(chapter, profile), target)
+    fill_pages(folder, profile)
     forget_orphans(profile, chapters)
     digests = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
                for p in sorted(folder.rglob("*")) if p.is_file()}
