@@ -165,14 +165,15 @@ def gains_figure(profile: str, chapters: list[str], folder: Path) -> str:
     """The figure of the first page, and what it says in words, both from the results."""
     found = gains(profile, chapters)
     if not found:
-        return ("*Here stands a figure of all results. This is a preview without results: `make book` draws it.*")
+        return "*Here stands a figure of all results. This is a preview without results: `make book` draws it.*"
     for name, dark in (("gains-light.svg", False), ("gains-dark.svg", True)):
         draw_gains(found, folder / "_static" / name, dark)
     told, beaten, tried = [], 0, 0
     for chapter, values in found.items():
-        best = max((name for name in values if name not in STRONG), key=lambda name: values[name].mean)
-        told.append(f"{short(chapter)}: best {best} {values[best]:+%}, "
-                    + ", ".join(f"{name} {values[name]:+%}" for name in STRONG if name in values))
+        best = sorted((name for name in values if name not in STRONG), key=lambda name: -values[name].mean)[:1]
+        said = [f"best {name} {values[name]:+%}" for name in best]
+        said += [f"{name} {values[name]:+%}" for name in STRONG if name in values]
+        told.append(f"{short(chapter)}: {', '.join(said)}")
         if "random oversampling" in values:
             others = [name for name in values if name != "random oversampling"]
             tried += len(others)
