@@ -602,10 +602,10 @@ f"mean share of the clean image {draws.mean():.2f}; in {np.mean(draws > 0.9):.0%
 def best(metric, names):
     """The technique with the largest mean, and its paired difference to the baseline."""
     name = max(names, key=lambda name: difference(results, name, "baseline", metric).mean)
-    return f"{name} by {difference(results, name, 'baseline', metric):+%} points"
+    return f"{name} ({difference(results, name, 'baseline', metric):+%} points against the baseline)"
 
 
-verdict = (f"Of the augmentations alone, the tail gains most from {best('tail recall', alone)}; oversampling changes it by "
+verdict = (f"On the tail the best augmentation alone is {best('tail recall', alone)}; oversampling changes it by "
            f"{difference(results, 'random oversampling', 'baseline', 'tail recall'):+%}. Under damage the best is "
            f"{best('under damage', alone)}.")
 record("augmentation/single_images", everything, verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
