@@ -559,19 +559,20 @@ def ladder(text, banks, levels):
     rows = [("original", text, "#333")]
     for (level, members), colour in zip(levels.items(), ("#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True):
         rows += [(f"{name} ({level})", banks[name][text][0], colour) for name in members]
-    ax = plt.subplots(figsize=(9.5, 0.42 * len(rows)))[1]
+    ax = plt.subplots(figsize=(8.2, 0.42 * len(rows)))[1]
     for place, (name, changed, colour) in enumerate(rows):
-        ax.text(0.25, -place, name, color=colour, ha="right", va="center", fontsize=8)
-        shown = "\n".join(textwrap.wrap(changed.replace("$", r"\$").encode("ascii", "replace").decode(), 105)[:2])
-        ax.text(0.27, -place, shown, va="center", fontsize=7.5, family="monospace", color="#111")
+        ax.text(0.3, -place, name, color=colour, ha="right", va="center", fontsize=8.5)
+        shown = "\n".join(textwrap.wrap(changed.replace("$", r"\$").encode("ascii", "replace").decode(), 78)[:2])
+        ax.text(0.32, -place, shown, va="center", fontsize=8, family="monospace", color="#111")
     ax.set(xlim=(0, 1.3), ylim=(-len(rows) + 0.4, 0.6))
     ax.axis("off")
 
 
 def presentable(text):
-    """Short, plain, and fit to print in every version."""
+    """Short, plainly spam, and fit to print in every version."""
     versions = [text, *(eda(text, generator_for(text, 0)) if wordnet else []), *(copy for bank in banks.values() for copy in bank[text])]
-    return len(text) < 110 and text.isascii() and not any(map(UNQUOTABLE.search, versions))
+    plainly = len(text) < 110 and text.isascii() and re.search(r"\b(win|won|prize|free|call)\b", text, re.I)
+    return bool(plainly) and not any(map(UNQUOTABLE.search, versions))
 
 
 example = next(spam[place] for place in quotable(spam) if presentable(spam[place]))
