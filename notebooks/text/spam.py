@@ -245,7 +245,7 @@ claim("Twins in the training split flatter the test, and the recall at 99 % prec
 
 # %%
 texts_once, labels_once = texts[first], labels[first]
-{"messages": len(first), "spam": int(labels_once.sum()), "spam (%)": round(100 * labels_once.mean(), 1)}
+{"messages": len(first), "spam": int(labels_once.sum()), "spam (%)": round(100 * float(labels_once.mean()), 1)}
 
 # %% [markdown]
 # ## Four levels of change
@@ -725,7 +725,8 @@ linear = pd.concat([table for table, _ in runs], ignore_index=True)
 scores = {(job[0], job[4]): found for job, (_, found) in zip(jobs, runs, strict=True)}
 SHOWN = ["precision", "F1", "F1, chosen threshold", "PR-AUC", "recall at 99 % precision", "ECE"]
 share = {name: values(linear, name, "spam share").mean() for name in TECHNIQUES}
-pd.Series({name: f"{100 * value:.0f}" for name, value in share.items()}, name="spam in training (%)").to_frame().T
+alike = pd.Series(list(share), index=[f"{100 * value:.0f}" for value in share.values()]).groupby(level=0, sort=False).agg(", ".join)
+show({"spam in training (%)": alike.index, "techniques": alike.to_numpy()})
 
 # %%
 AT_LEVEL = [name for name in linear.technique.unique() if not name.endswith("one copy")]
@@ -901,8 +902,8 @@ summary(fair[fair.technique.isin(["baseline", *NETWORKS])], ["precision", "F1", 
 # %% [markdown]
 # The first row is the linear model from above. Look at the differences to the plain network.
 
-# %% mystnb={"image": {"alt": "Paired differences in PR-AUC to the plain network with intervals, for logit adjustment, oversampling, EDA and MixUp on words and sentences."}}
-plots.gaps(deep[deep.technique != "network, logit adjustment"], "network", "PR-AUC")
+# %% mystnb={"image": {"alt": "Paired differences in PR-AUC to the plain network with intervals, for oversampling, EDA, and MixUp on words and sentences."}}
+plots.gaps(deep[~deep.technique.isin(["network, logit adjustment", "network, EDA, counted after"])], "network", "PR-AUC")
 
 # %% tags=["hide-input"]
 claim("In so few steps oversampling helps the network, and MixUp alone harms it, on words and on sentences.",
@@ -910,7 +911,7 @@ claim("In so few steps oversampling helps the network, and MixUp alone harms it,
       & better(deep, "network", "network, MixUp on sentences", "PR-AUC"))
 
 # %% [markdown]
-# One row is a trap that is easily walked into. *EDA, counted after* makes its dictionary from the messages **with** their copies. Then each word of
+# One row of the table is too low for the figure, and is a trap that is easily walked into. *EDA, counted after* makes its dictionary from the messages **with** their copies. Then each word of
 # the spam occurs twice, hardly one is unknown, and the network learns that unknown words mean ham.
 
 # %% [markdown]
@@ -920,8 +921,9 @@ claim("In so few steps oversampling helps the network, and MixUp alone harms it,
 # copies bring:
 
 # %%
-pd.DataFrame({reference: {name: f"{difference(level, name, reference, 'F1'):+%}" for name in ("chosen threshold", "logit adjustment", "class weights", "random oversampling",
-                          *[name for name in ("EDA", "back-translation") if name in names])} for reference in ("baseline",)}).rename_axis("F1 minus baseline (points)")
+remedies = ["chosen threshold", "logit adjustment", "class weights", "random oversampling",
+            *[name for name in ("EDA", "back-translation") if name in names]]
+pd.Series({name: f"{difference(level, name, 'baseline', 'F1'):+%}" for name in remedies}, name="F1 minus baseline (points)").to_frame()
 
 # %% [markdown]
 # **Tune first.** The published baseline leaves the regularisation at $C = 1$. What does tuning it on validation bring, without any other change?
