@@ -227,11 +227,9 @@ class Interval:
     def __format__(self, spec: str) -> str:
         """``f"{interval:%}"`` as percentage with half-width, ``f"{interval:+%}"`` with its sign."""
         half, sign = (self.high - self.low) / 2, "+" if "+" in spec else ""
-        if "%" in spec:
-            shown = f"{100 * self.mean:{sign}.1f}"
-            return f"{shown} ± {100 * half:.1f}" if self.n > 1 else shown
-        shown = f"{self.mean:{sign}.3g}"
-        return f"{shown} ± {half:.2g}" if self.n > 1 else shown
+        scale, places, error = (100, ".1f", ".1f") if "%" in spec else (1, ".3g", ".2g")
+        shown = f"{scale * self.mean:{sign}z{places}}".replace("-", "−")
+        return f"{shown} ± {scale * half:{error}}" if self.n > 1 else shown
 
 
 def mean(results: pd.DataFrame, technique: str, metric: str, **which) -> Interval:
@@ -258,7 +256,7 @@ def summary(results: pd.DataFrame, columns: Sequence[str] = OVERALL, *, protocol
     rows = {technique: {metric: format(mean(results, technique, metric, protocol=protocol),
                                        "" if metric == "seconds" else "%") for metric in columns}
             for technique in chosen.technique.unique()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).rename_axis("technique")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).rename_axis(columns="technique")
 
 
 def differences(results: pd.DataFrame, reference: str, columns: Sequence[str] = OVERALL, *,
@@ -268,7 +266,8 @@ def differences(results: pd.DataFrame, reference: str, columns: Sequence[str] = 
     rows = {technique: {metric: format(difference(results, technique, reference, metric, protocol=protocol), "+%")
                         for metric in columns}
             for technique in chosen.technique.unique() if technique != reference}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).rename_axis(f"minus {reference}")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
+    return found.rename_axis(columns=f"minus {reference}")
 
 
 @functools.cache
@@ -317,9 +316,8 @@ def _is_real(results: pd.DataFrame) -> bool:
 def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
     gap = difference(results, technique, reference, metric, **which)
     spec, unit = ("+", "s") if metric == "seconds" else ("+%", "points")
-    span = (f", 95 % interval {gap.low * (1 if unit == 's' else 100):+.1f} to "
-            f"{gap.high * (1 if unit == 's' else 100):+.1f}") if gap.n > 1 else ""
-    number = format(Interval(gap.mean, 0, 0, 1), spec)
+    number, low, high = (format(Interval(value, 0, 0, 1), spec) for value in (gap.mean, gap.low, gap.high))
+    span = f", 95 % interval {low} to {high}" if gap.n > 1 else ""
     return gap, f"{technique} − {reference}, {metric}: {number} {unit}{span}, {gap.n} seeds"
 
 

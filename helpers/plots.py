@@ -206,7 +206,7 @@ def published_and_reproduced(results: pd.DataFrame, table: str, metric: str = "a
         ours = [_or_dash(results, names.get(technique, technique), metric, protocol) for protocol in ("source", "fair")]
         rows[technique] = [f"{value:.1f}", *ours]
     columns = ["published (1 seed)", "reproduced, source protocol", "ours, fair protocol"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(f"{metric} (%)")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(columns=f"{metric} (%)")
 
 
 def _or_dash(results, technique, metric, protocol) -> str:

@@ -248,7 +248,7 @@ def escape(text: object) -> str:
 def banner(facts: dict) -> str:
     """How the page was made: one line to see, the rest to unfold."""
     def listing(value):
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
     minutes = float(facts.get("minutes") or 0)
     seeds = facts.get("seeds") or []
@@ -263,7 +263,7 @@ def banner(facts: dict) -> str:
         f"{minutes:.1f} min" if minutes >= 1 else f"{minutes * 60:.0f} s", str(facts.get("date", "?"))[:10]])
     rows = {"Profile": facts.get("profile"), "Data": f"{facts.get('data')}: {listing(facts.get('dataset', '?'))}",
             "Data hash": facts.get("data_hash"), "Code hash": facts.get("code_hash"), "Commit": facts.get("commit"),
-            "Seeds": listing(seeds), "Steps": facts.get("steps"), "Device": facts.get("device"),
+            "Seeds": ", ".join(map(str, seeds)), "Steps": facts.get("steps"), "Device": facts.get("device"),
             "Versions": ", ".join(f"{name} {version}" for name, version in (facts.get("versions") or {}).items()),
             "Run on": facts.get("date"), "Minutes": f"{minutes:.1f}"}
     table = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items()

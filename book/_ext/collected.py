@@ -272,7 +272,7 @@ def published_table(table: str, profile: str) -> str:
         there, source = ours(table, row.technique, row.metric, "", "source", profile)
         _, fair = ours(table, row.technique, row.metric, "", "fair", profile)
         used.update({there: None} if there else {})
-        gap = "–" if source is None else f"{100 * source.mean() - row.value:+.1f}".replace("-", "−")
+        gap = "–" if source is None else f"{100 * source.mean() - row.value:+z.1f}".replace("-", "−")
         name = escape(row.technique) + (f", {escape(row.metric)}" if several else "")
         rows.append([name, f"{row.value:.1f}", interval(source), gap, interval(fair)])
     metric = "%" if several else f"{overall.metric.iloc[0]}, %"

@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -127,7 +129,9 @@ same = {name: float((labels == labels.roll(1)).float().mean())
 
 # %%
 def cutmix(inputs, labels, run, alpha=0.75):
-    """CutMix by torchvision: one box for the batch, neighbours as partners, labels by the clipped area."""
+    """CutMix by torchvision: one box for the batch, neighbours as partners, labels by the clipped
+    area.
+    """
     return v2.CutMix(alpha=alpha, num_classes=len(run.class_counts))(inputs, labels)
 
 
@@ -136,7 +140,9 @@ def cutmix(inputs, labels, run, alpha=0.75):
 
 # %%
 def box_shares(boxes, alpha=0.75, side=28, seed=0):
-    """Share of the area that CutMix draws, and the share that is left of it inside the image, for many boxes."""
+    """Share of the area that CutMix draws, and the share that is left of it inside the image, for
+    many boxes.
+    """
     rng = np.random.default_rng(seed)
     drawn = 1 - rng.beta(alpha, alpha, boxes)
     half, centres = (0.5 * np.sqrt(drawn) * side).astype(int), rng.integers(side, size=(2, boxes))
@@ -145,7 +151,8 @@ def box_shares(boxes, alpha=0.75, side=28, seed=0):
 
 
 drawn, pasted = box_shares(10_000)
-f"drawn {drawn.mean():.0%} of the area, pasted {pasted.mean():.0%}; mean error of the label {np.abs(drawn - pasted).mean():.2f}"
+(f"drawn {drawn.mean():.0%} of the area, pasted {pasted.mean():.0%}; mean error of the label "
+ f"{np.abs(drawn - pasted).mean():.2f}")
 
 # %% [markdown]
 # Without the correction every label would be wrong by that much on average.
@@ -179,7 +186,10 @@ def mixup_then_cutmix(inputs, labels, run):
 
 # %%
 def remix_share(share, counts_i, counts_j, kappa=3.0, tau=0.5):
-    """The share of the first label, by Remix's three branches; `share` is that of the first image."""
+    """The share of the first label, by Remix's three branches.
+
+    `share` is that of the first image.
+    """
     ratio = counts_i / counts_j
     share_y = torch.full_like(ratio, share)
     share_y[(ratio >= kappa) & (share < tau)] = 0
@@ -188,7 +198,10 @@ def remix_share(share, counts_i, counts_j, kappa=3.0, tau=0.5):
 
 
 def mix_labels(labels, others, share, classes):
-    """Distributions over classes: `share` of the first label, the rest of the second; shape (N, classes)."""
+    """Distributions over classes: `share` of the first label, the rest of the second.
+
+    Shape (N, classes).
+    """
     share = torch.as_tensor(share).expand(len(labels))[:, None]
     return share * F.one_hot(labels, classes) + (1 - share) * F.one_hot(others, classes)
 
@@ -206,8 +219,10 @@ def remix(inputs, labels, run, alpha=0.5):
 # All three branches at work, for a t-shirt (6,000) and a boot (60), whichever comes first:
 
 # %%
-pairs = [("t-shirt", "boot", 6000, 60), ("boot", "t-shirt", 60, 6000), ("t-shirt", "t-shirt", 6000, 6000)]
-pd.DataFrame({f"λ = {share}": [float(remix_share(share, torch.tensor([i]), torch.tensor([j]))) for *_, i, j in pairs]
+pairs = [("t-shirt", "boot", 6000, 60), ("boot", "t-shirt", 60, 6000),
+         ("t-shirt", "t-shirt", 6000, 6000)]
+pd.DataFrame({f"λ = {share}": [float(remix_share(share, torch.tensor([i]), torch.tensor([j])))
+                               for *_, i, j in pairs]
               for share in (0.3, 0.7)}, index=[f"{one} with {other}" for one, other, *_ in pairs])
 
 # %% [markdown]
@@ -239,10 +254,13 @@ def sample_pairing(inputs, labels, run):
 
 # %%
 def cloud_mask(share, height, width, generator, decay=3.0):
-    """A binary mask of smooth noise, shape (height, width), of which `share` is one (to the nearest pixel)."""
+    """A binary mask of smooth noise, shape (height, width), of which `share` is one (to the
+    nearest pixel).
+    """
     frequency = torch.fft.fftfreq(height)[:, None].hypot(torch.fft.rfftfreq(width)[None])
     spectrum = torch.randn(*frequency.shape, 2, generator=generator)
-    spectrum = torch.view_as_complex(spectrum) / frequency.clamp_min(1 / max(height, width)) ** decay
+    spectrum = torch.view_as_complex(spectrum) / frequency.clamp_min(
+        1 / max(height, width)) ** decay
     noise = torch.fft.irfft2(spectrum, s=(height, width)).flatten()
     mask = torch.zeros(height * width)
     mask[noise.topk(round(share * height * width)).indices] = 1
@@ -251,7 +269,8 @@ def cloud_mask(share, height, width, generator, decay=3.0):
 
 def fmix(inputs, labels, run, alpha=1.0):
     """FMix: one mask for the batch; labels by the mask's mean."""
-    mask = cloud_mask(float(run.rng.beta(alpha, alpha)), *inputs.shape[-2:], run.generator).to(inputs.device)
+    mask = cloud_mask(float(run.rng.beta(alpha, alpha)), *inputs.shape[-2:],
+                      run.generator).to(inputs.device)
     partner = torch.randperm(len(labels), generator=run.generator).to(labels.device)
     targets = mix_labels(labels, labels[partner], mask.mean(), len(run.class_counts))
     return mask * inputs + (1 - mask) * inputs[partner], targets
@@ -266,7 +285,8 @@ def fmix(inputs, labels, run, alpha=1.0):
 # %%
 baseline = Recipe(model=ConvNet)
 mixes = {"MixUp": mixup, "CutMix": cutmix, "Remix": remix, "FMix": fmix}
-shown = {name: partial(mix, alpha=20.0) for name, mix in mixes.items()} | {"SamplePairing": sample_pairing}
+shown = {name: partial(mix, alpha=20.0)
+         for name, mix in mixes.items()} | {"SamplePairing": sample_pairing}
 shown["MixUp then CutMix"] = lambda *batch: shown["CutMix"](*shown["MixUp"](*batch), batch[-1])
 
 
@@ -296,13 +316,16 @@ def draw_with_labels(rows):
     colours = plt.get_cmap("tab10").colors
     figure, axes = plt.subplots(len(rows), figsize=(7.5, 1.08 * len(rows)))
     for ax, (name, (images, targets)) in zip(axes, rows.items(), strict=True):
-        panels = [with_label_bar(image, target, colours) for image, target in zip(images, targets, strict=True)]
+        panels = [with_label_bar(image, target, colours)
+                  for image, target in zip(images, targets, strict=True)]
         ax.imshow(np.concatenate(panels, axis=1))
         ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(name.replace(" then ", "\nthen ").replace("Pairing", "\nPairing"), rotation=0, ha="right", va="center", fontsize=8)
+        ax.set_ylabel(name.replace(" then ", "\nthen ").replace("Pairing", "\nPairing"), rotation=0,
+                      ha="right", va="center", fontsize=8)
         ax.spines[:].set_visible(False)
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
-    figure.legend(handles, data.class_names, ncols=10, fontsize=6, loc="outside lower center", handlelength=0.8,
+    figure.legend(handles, data.class_names, ncols=10, fontsize=6, loc="outside lower center",
+                  handlelength=0.8,
                   columnspacing=0.9)
 
 
@@ -357,7 +380,8 @@ def label_mass(recipe, batches=300, seed=0):
 
 share = data.class_counts / data.class_counts.sum()
 mass = {name: label_mass(recipes[name]) / share
-        for name in ("MixUp", "CutMix", "FMix", "Remix", "random oversampling", "CutMix + oversampling")}
+        for name in ("MixUp", "CutMix", "FMix", "Remix", "random oversampling",
+                     "CutMix + oversampling")}
 
 # %% [markdown]
 # The axis is logarithmic. Look at how far a curve is from the line at 1, above all on the right.
@@ -365,7 +389,8 @@ mass = {name: label_mass(recipes[name]) / share
 # %% mystnb={"image": {"alt": "Label mass of each class relative to plain training, on a logarithmic axis: MixUp, CutMix and FMix stay at one, Remix rises slightly above one for the rare classes, the oversampled recipes rise by more than a factor of ten at the last class."}}
 ax = plt.subplots()[1]
 for name, ratio in mass.items():
-    ax.plot(ratio, "o--" if "+" in name else "o-", color=plots.colour(name), label=name, markersize=4)
+    ax.plot(ratio, "o--" if "+" in name else "o-", color=plots.colour(name), label=name,
+            markersize=4)
 ax.axhline(1, color="#333", linewidth=1)
 ax.legend(fontsize=7, ncols=2)
 ax.set(yscale="log", xlabel="class", ylabel="label mass / share of the data")
@@ -377,13 +402,16 @@ ax.tick_params(axis="x", labelsize=8)
 # made for this, moves little:
 
 # %%
-f"label mass of the rarest class: Remix {mass['Remix'][9]:.2f} times plain, oversampling {mass['random oversampling'][9]:.0f} times"
+(f"label mass of the rarest class: Remix {mass['Remix'][9]:.2f} times plain, oversampling "
+ f"{mass['random oversampling'][9]:.0f} times")
 
 # %% tags=["hide-input"]
 drift = max(float((mass[name] - 1).abs().max()) for name in ("MixUp", "CutMix", "FMix"))
 largest = float(mass["Remix"].max())
-claim("MixUp, CutMix and FMix leave every class's share of the loss within a tenth of what it was; Remix adds less than a third.",
-      Check(drift < 0.1 and largest < 4 / 3, f"largest change {drift:.1%}; Remix at most {largest:.2f} times plain",
+claim("MixUp, CutMix and FMix leave every class's share of the loss within a tenth of what it "
+      "was; Remix adds less than a third.",
+      Check(drift < 0.1 and largest < 4 / 3, f"largest change {drift:.1%}; Remix at most "
+                                             f"{largest:.2f} times plain",
             not data.is_stand_in))
 
 # %% [markdown]
@@ -397,7 +425,8 @@ claim("MixUp, CutMix and FMix leave every class's share of the loss within a ten
 # The budget is small, and it shapes the result: the trainings are short.
 
 # %%
-fair = compare(recipes, lambda seed: long_tailed("FashionMNIST", seed=seed, data=DATA), seeds=SEEDS, steps=STEPS,
+fair = compare(recipes, lambda seed: long_tailed("FashionMNIST", seed=seed, data=DATA), seeds=SEEDS,
+               steps=STEPS,
                evaluate_every=STEPS)
 summary(fair.table)
 
@@ -417,11 +446,13 @@ plots.overview(fair.table)
 plots.overview(fair.table, "tail recall")
 
 # %% tags=["hide-input"]
-claim("In so few steps a mix that hides the picture costs accuracy: CutMix is more than five points below the baseline.",
+claim("In so few steps a mix that hides the picture costs accuracy: CutMix is more than five "
+      "points below the baseline.",
       better(fair.table, "baseline", "CutMix", by=0.05))
 
 # %% tags=["hide-input"]
-claim("With oversampling in front CutMix recovers by more than ten points, and is still below oversampling alone.",
+claim("With oversampling in front CutMix recovers by more than ten points, and is still below "
+      "oversampling alone.",
       better(fair.table, "CutMix + oversampling", "CutMix", by=0.1)
       & better(fair.table, "random oversampling", "CutMix + oversampling"))
 
@@ -432,7 +463,8 @@ claim("With oversampling in front CutMix recovers by more than ten points, and i
 plots.gaps(fair.table, "baseline")
 
 # %%
-plain = ["MixUp", "CutMix", "MixUp or CutMix", "MixUp then CutMix", "Remix", "SamplePairing", "FMix"]
+plain = ["MixUp", "CutMix", "MixUp or CutMix", "MixUp then CutMix", "Remix", "SamplePairing",
+         "FMix"]
 differences(fair.table, "baseline").loc[plain]
 
 # %% [markdown]
@@ -445,7 +477,8 @@ differences(fair.table, "random oversampling").loc[plain]
 # And class by class. The axis carries the number of test images.
 
 # %% mystnb={"image": {"alt": "Recall of each garment for four recipes with intervals; the number of test images stands below each class."}}
-plots.per_class(fair.table, ["baseline", "CutMix", "random oversampling", "CutMix + oversampling"], fair.labels,
+plots.per_class(fair.table, ["baseline", "CutMix", "random oversampling", "CutMix + oversampling"],
+                fair.labels,
                 data.class_names)
 
 # %% [markdown]
@@ -461,7 +494,8 @@ plots.per_class(fair.table, ["baseline", "CutMix", "random oversampling", "CutMi
 grid = pd.DataFrame({
     "plain": ["baseline", "MixUp", "CutMix"],
     "oversampling": ["random oversampling", "MixUp + oversampling", "CutMix + oversampling"],
-    "logit adjustment": ["logit adjustment", "MixUp + logit adjustment", "CutMix + logit adjustment"],
+    "logit adjustment": ["logit adjustment", "MixUp + logit adjustment",
+                         "CutMix + logit adjustment"],
 }, index=["no mixing", "MixUp", "CutMix"])
 grid.map(lambda name: f"{mean(fair.table, name, 'balanced accuracy'):%}")
 
@@ -469,9 +503,11 @@ grid.map(lambda name: f"{mean(fair.table, name, 'balanced accuracy'):%}")
 # What the mix adds *within* a column, and what balancing adds within a row, both paired:
 
 # %%
-added = [(grid.loc[mix, way], grid.loc["no mixing", way]) for way in grid for mix in ("MixUp", "CutMix")]
+added = [(grid.loc[mix, way], grid.loc["no mixing", way]) for way in grid
+         for mix in ("MixUp", "CutMix")]
 added += [(grid.loc[mix, "oversampling"], grid.loc[mix, "plain"]) for mix in grid.index]
-pd.DataFrame({f"{name} − {reference}": {metric: f"{difference(fair.table, name, reference, metric):+%}"
+pd.DataFrame({f"{name} − {reference}": {
+    metric: f"{difference(fair.table, name, reference, metric):+%}"
                                         for metric in ("balanced accuracy", "tail recall", "ECE")}
               for name, reference in added}).T
 
@@ -482,7 +518,8 @@ pd.DataFrame({f"{name} − {reference}": {metric: f"{difference(fair.table, name
 # passes over the data only a few times; its loss tells whether there is anything to regularise:
 
 # %%
-pd.Series({name: np.mean([fair.history[name, seed][-1]["loss"] for seed in SEEDS]) for name in ("baseline", *plain)},
+pd.Series({name: np.mean([fair.history[name, seed][-1]["loss"] for seed in SEEDS])
+           for name in ("baseline", *plain)},
           name="mean training loss").round(2).to_frame().T
 
 # %% [markdown]
@@ -491,8 +528,10 @@ pd.Series({name: np.mean([fair.history[name, seed][-1]["loss"] for seed in SEEDS
 # **A strong baseline.** The recipes below are all measured against the free correction of the baseline's logits:
 
 # %%
-differences(fair.table, "logit adjustment").loc[["CutMix", "Remix", "random oversampling", "CutMix + oversampling",
-                                                 "CutMix + logit adjustment"]]
+differences(fair.table,
+            "logit adjustment").loc[["CutMix", "Remix", "random oversampling",
+                                     "CutMix + oversampling",
+                                     "CutMix + logit adjustment"]]
 
 # %% [markdown]
 # **Calibration.** A network trained on shared labels is less sure of itself. That can mend over-confidence, or overshoot:
@@ -512,29 +551,37 @@ summary(fair.table, ["ECE", "accuracy", "seconds"]).loc[["baseline", *plain]]
 
 # %%
 epoch = 0.8 * len(long_tailed("FashionMNIST", validation=0, seed=0, data=DATA).train) / 64
-f"{SOURCE_STEPS} steps of 64 are {SOURCE_STEPS / epoch:.1f} of the source's 30 epochs; seeds: {len(SEEDS[:2])}"
+(f"{SOURCE_STEPS} steps of 64 are {SOURCE_STEPS / epoch:.1f} of the source's 30 epochs; seeds: "
+ f"{len(SEEDS[:2])}")
 
 
 # %%
 def four_fifths(train, seed):
     """The source's training part: a random 80 % of the long tail."""
-    return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:int(0.8 * len(train))]]
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    return train[order[:int(0.8 * len(train))]]
 
 
 def dropout_forgotten(run, inputs, labels):
-    """Erratum 5: after the first look at the test set the model stays in evaluation mode, and dropout is off."""
+    """Erratum 5: after the first look at the test set the model stays in evaluation mode, and
+    dropout is off.
+    """
     if run.step * run.batch_size >= len(run.train):
         run.model.eval()
     return supervised(run, inputs, labels)
 
 
 # %%
-source = Recipe(model=ConvNet, resample=four_fifths, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), schedule=None)
-source_recipes = {"baseline": source, "CutMix": replace(source, mix=cutmix), "MixUp": replace(source, mix=mixup),
+source = Recipe(model=ConvNet, resample=four_fifths,
+                optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), schedule=None)
+source_recipes = {"baseline": source, "CutMix": replace(source, mix=cutmix),
+                  "MixUp": replace(source, mix=mixup),
                   "Remix": replace(source, mix=remix),
                   "baseline without dropout": replace(source, objective=dropout_forgotten)}
-as_printed = compare(source_recipes, lambda seed: long_tailed("FashionMNIST", validation=0, seed=seed, data=DATA),
-                     seeds=SEEDS[:2], steps=SOURCE_STEPS, batch_size=64, protocol="source", select="validation",
+as_printed = compare(source_recipes,
+                     lambda seed: long_tailed("FashionMNIST", validation=0, seed=seed, data=DATA),
+                     seeds=SEEDS[:2], steps=SOURCE_STEPS, batch_size=64, protocol="source",
+                     select="validation",
                      evaluate_every=max(SOURCE_STEPS // 6, 1))
 results = pd.concat([fair.table, as_printed.table], ignore_index=True)
 plots.published_and_reproduced(results, "T2", names={"CutMix + MixUp, as printed": "MixUp"})
@@ -544,14 +591,19 @@ plots.published_and_reproduced(results, "T2", names={"CutMix + MixUp, as printed
 # below. How does the gap to the baseline develop as training goes on?
 
 # %% mystnb={"image": {"alt": "Test accuracy of baseline, CutMix, MixUp and Remix at six looks during training under the source's protocol, mean of two seeds."}}
-plots.history({name: [as_printed.history[name, seed] for seed in SEEDS[:2]] for name in ("baseline", "CutMix", "MixUp", "Remix")},
+plots.history({name: [as_printed.history[name, seed] for seed in SEEDS[:2]]
+               for name in ("baseline", "CutMix", "MixUp", "Remix")},
               "accuracy")
 
 # %%
 def gap_at_looks(name):
-    """Accuracy minus the baseline's at each look at the test set, in points, mean over the source's seeds."""
-    runs = [(as_printed.history[name, seed], as_printed.history["baseline", seed]) for seed in SEEDS[:2]]
-    return {f"after {mine['step'] / epoch:.1f} epochs": np.mean([100 * (a[at]["accuracy"] - b[at]["accuracy"]) for a, b in runs])
+    """Accuracy minus the baseline's at each look at the test set, in points, mean over the
+    source's seeds.
+    """
+    runs = [(as_printed.history[name, seed], as_printed.history["baseline", seed])
+            for seed in SEEDS[:2]]
+    return {f"after {mine['step'] / epoch:.1f} epochs": np.mean(
+        [100 * (a[at]["accuracy"] - b[at]["accuracy"]) for a, b in runs])
             for at, mine in enumerate(runs[0][0])}
 
 
@@ -564,14 +616,18 @@ pd.DataFrame({name: gap_at_looks(name) for name in ("CutMix", "MixUp", "Remix")}
 
 # %%
 runs = [as_printed.history["baseline", seed] for seed in SEEDS[:2]]
-falls = [100 * (before["accuracy"] - after["accuracy"]) for looks in runs for before, after in pairwise(looks)]
+falls = [100 * (before["accuracy"] - after["accuracy"]) for looks in runs
+         for before, after in pairwise(looks)]
 losses = np.mean([[look["loss"] for look in looks] for looks in runs], axis=0)
-f"baseline: largest fall {max(falls, default=0):.1f} points; training loss between looks {', '.join(f'{loss:.2f}' for loss in losses)}"
+(f"baseline: largest fall {max(falls, default=0):.1f} points; training loss between looks "
+ f"{', '.join(f'{loss:.2f}' for loss in losses)}")
 
 # %% tags=["hide-input"]
 lead = difference(as_printed.table, "CutMix", "baseline", "accuracy", protocol="source").mean
-claim("The printed lead of CutMix, more than six points, does not show within our part of the budget: it is below three.",
-      Check(lead < 0.03, f"CutMix − baseline, best look: {100 * lead:+.1f} points, {len(SEEDS[:2])} seeds", not data.is_stand_in))
+claim("The printed lead of CutMix, more than six points, does not show within our part of the "
+      "budget: it is below three.",
+      Check(lead < 0.03, f"CutMix − baseline, best look: {100 * lead:+.1f} points, "
+                         f"{len(SEEDS[:2])} seeds", not data.is_stand_in))
 
 # %% [markdown]
 # The step size is constant and large, so single looks jump, and "the best look at the test set" picks the luckiest of them. The source
@@ -586,27 +642,35 @@ claim("The printed lead of CutMix, more than six points, does not show within ou
 
 # %%
 def seed_noise(logits, seeds, label=4):
-    """Absolute differences in points between all pairs of seeds: overall, and for one class of the last 500."""
+    """Absolute differences in points between all pairs of seeds: overall, and for one class of the
+    last 500.
+    """
     found = []
     for seed in seeds:
         hits = logits[seed].argmax(1) == fair.labels
-        found.append((100 * float(hits.float().mean()), 100 * float(hits[-500:][fair.labels[-500:] == label].float().mean())))
-    return np.array([np.abs(np.subtract(one, other)) for one, other in combinations(found, 2)]).reshape(-1, 2)
+        found.append((100 * float(hits.float().mean()),
+                      100 * float(hits[-500:][fair.labels[-500:] == label].float().mean())))
+    return np.array([np.abs(np.subtract(one, other))
+                     for one, other in combinations(found, 2)]).reshape(-1, 2)
 
 
 noise = seed_noise({seed: fair.logits["MixUp", seed] for seed in SEEDS}, SEEDS)
 printed = published("T2").set_index(["technique", "metric", "class"]).value
 as_combined, as_mixup = "CutMix + MixUp, as printed", "MixUp"
 gaps = [printed[as_combined, "accuracy", ""] - printed[as_mixup, "accuracy", ""],
-        printed[as_combined, "recall of the last 500", "4"] - printed[as_mixup, "recall of the last 500", "4"]]
+        printed[as_combined, "recall of the last 500",
+                "4"] - printed[as_mixup, "recall of the last 500", "4"]]
 
 # %% [markdown]
 # Each dot is a pair of seeds; the line is the difference that was printed as the merit of a combination.
 
 # %% mystnb={"image": {"alt": "Differences between pairs of seeds of one MixUp recipe, as dots, overall and on coats among 500 images, with the printed difference as a vertical line."}}
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 1.7), sharey=True)
-for ax, dots, gap, name in zip(axes, noise.T, gaps, ["accuracy, all test images", "class 4, last 500 images"], strict=True):
-    ax.plot(dots, np.linspace(-1, 1, len(dots)), "o", color=plots.colour("MixUp"), label="two seeds of MixUp")
+for ax, dots, gap, name in zip(axes, noise.T, gaps,
+                               ["accuracy, all test images", "class 4, last 500 images"],
+                               strict=True):
+    ax.plot(dots, np.linspace(-1, 1, len(dots)), "o", color=plots.colour("MixUp"),
+            label="two seeds of MixUp")
     ax.axvline(gap, color="#333", label="printed difference")
     ax.set(xlabel=f"{name}: difference (points)", yticks=[], ylim=(-1.5, 1.5))
     ax.set_xlim(left=0)
@@ -616,7 +680,8 @@ for ax in axes:
 
 # %%
 beyond = (noise >= np.array(gaps)).sum(0) if len(noise) else np.zeros(2, int)
-f"pairs of seeds at least as far apart as printed: overall {beyond[0]} of {len(noise)}, class 4 {beyond[1]} of {len(noise)}"
+(f"pairs of seeds at least as far apart as printed: overall {beyond[0]} of {len(noise)}, class 4 "
+ f"{beyond[1]} of {len(noise)}")
 
 # %% [markdown]
 # ### Five hundred images for ten thousand
@@ -630,9 +695,11 @@ table = []
 for label, name in enumerate(data.class_names):
     few, many = hits[-500:][fair.labels[-500:] == label], hits[fair.labels == label]
     low, high = wilson(int(few.sum()), len(few))
-    table.append((name, len(few), f"{100 * few.float().mean():.1f} ({100 * low:.0f} to {100 * high:.0f})",
+    table.append((name, len(few),
+                  f"{100 * few.float().mean():.1f} ({100 * low:.0f} to {100 * high:.0f})",
                   len(many), f"{100 * many.float().mean():.1f}"))
-pd.DataFrame(table, columns=["class", "images", "last 500: recall (95 % interval)", "all images", "recall"]).set_index("class")
+pd.DataFrame(table, columns=["class", "images", "last 500: recall (95 % interval)", "all images",
+                             "recall"]).set_index("class")
 
 # %% [markdown]
 # On some fifty images a class, the intervals are wide. How far is the wrong number from the right one, over all our trainings?
@@ -641,7 +708,8 @@ pd.DataFrame(table, columns=["class", "images", "last 500: recall (95 % interval
 def last_500_error(logits):
     """Recall on the last 500 test images minus recall on all, in points, shape (10,)."""
     predictions = logits.argmax(1)
-    return 100 * (recall_per_class(predictions[-500:], fair.labels[-500:], 10) - recall_per_class(predictions, fair.labels, 10))
+    return 100 * (recall_per_class(predictions[-500:], fair.labels[-500:],
+                                   10) - recall_per_class(predictions, fair.labels, 10))
 
 
 errors = np.abs([last_500_error(logits) for logits in fair.logits.values()])
@@ -664,12 +732,16 @@ row.pivot(index="technique", columns="class", values="value").set_axis(["shirt",
 counts = data.class_counts
 pd.DataFrame({"training images": counts[[6, 7, 8, 9]].tolist(), **{
     name: [f"{mean(fair.table, name, 'recall', label=label):%}" for label in (6, 7, 8, 9)]
-    for name in ("baseline", "random oversampling", "logit adjustment")}}, index=[data.class_names[k] for k in (6, 7, 8, 9)])
+    for name in ("baseline", "random oversampling", "logit adjustment")}},
+             index=[data.class_names[k] for k in (6, 7, 8, 9)])
 
 # %% tags=["hide-input"]
-shirts, boots_found = (mean(fair.table, "random oversampling", "recall", label=label).mean for label in (6, 9))
+shirts, boots_found = (mean(fair.table, "random oversampling", "recall", label=label).mean
+                       for label in (6, 9))
 claim("Shown equally often, the rarest garment is found far more often than the shirts.",
-      Check(boots_found > shirts + 0.1, f"random oversampling, recall: boots {boots_found:.1%}, shirts {shirts:.1%}", not data.is_stand_in))
+      Check(boots_found > shirts + 0.1,
+            f"random oversampling, recall: boots {boots_found:.1%}, shirts {shirts:.1%}",
+            not data.is_stand_in))
 
 # %% [markdown]
 # Where do the shirts go? Read the row *shirt*, after oversampling. All classes are shown equally often there, so what this row
@@ -691,7 +763,8 @@ f"of the shirts that are missed, {tops:.0%} are called t-shirt, pullover, dress 
 # and without that slip, under the source's protocol:
 
 # %%
-summary(as_printed.table, ["accuracy", "balanced accuracy"], protocol="source").loc[["baseline", "baseline without dropout"]]
+summary(as_printed.table, ["accuracy", "balanced accuracy"],
+        protocol="source").loc[["baseline", "baseline without dropout"]]
 
 # %% [markdown]
 # ### Labels that cannot be averaged
@@ -700,7 +773,8 @@ summary(as_printed.table, ["accuracy", "balanced accuracy"], protocol="source").
 # labels, or a loss with two terms. The two right ways are the same, the printed way is something else:
 
 # %%
-logits = torch.tensor([[0.0, 0.0, 4.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0]])  # a network that sees both garments
+logits = torch.tensor([[0.0, 0.0, 4.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0,
+                        0.0]])  # a network that sees both garments
 one, other = torch.tensor([2]), torch.tensor([4])
 {"one-hot labels": float(F.cross_entropy(logits, mix_labels(one, other, 0.5, 10))),
  "two-term loss": float(0.5 * F.cross_entropy(logits, one) + 0.5 * F.cross_entropy(logits, other)),
@@ -715,7 +789,8 @@ one, other = torch.tensor([2]), torch.tensor([4])
 
 # %%
 losses, shares = torch.tensor([4.0, 0.0]), torch.tensor([1.0, 0.0])
-{"each sample its own share": float((shares * losses).mean()), "mean loss times shares": float((losses.mean() * shares).mean())}
+{"each sample its own share": float((shares * losses).mean()),
+ "mean loss times shares": float((losses.mean() * shares).mean())}
 
 
 # %%
@@ -725,7 +800,8 @@ def remix_share_as_printed(share, counts_i, counts_j, kappa=3.0, tau=0.5):
 
 
 boot, shirt = torch.tensor([60.0]), torch.tensor([6000.0])
-{"three branches": float(remix_share(0.7, boot, shirt)), "as printed": round(float(remix_share_as_printed(0.7, boot, shirt)), 2)}
+{"three branches": float(remix_share(0.7, boot, shirt)),
+ "as printed": round(float(remix_share_as_printed(0.7, boot, shirt)), 2)}
 
 # %% [markdown]
 # A boot that fills 70 % of the picture should take the whole label; as printed it does so only when it comes second.
@@ -738,8 +814,10 @@ boot, shirt = torch.tensor([60.0]), torch.tensor([6000.0])
 # %% tags=["solution", "hide-cell"]
 def greedy_remix(inputs, labels, run, alpha=0.5):
     """Remix that always gives the whole label to the rarer class."""
-    share, partner = float(run.rng.beta(alpha, alpha)), torch.randperm(len(labels), generator=run.generator)
-    share_y = remix_share(share, run.class_counts[labels], run.class_counts[labels[partner]], kappa=1.0, tau=1.0)
+    share = float(run.rng.beta(alpha, alpha))
+    partner = torch.randperm(len(labels), generator=run.generator)
+    share_y = remix_share(share, run.class_counts[labels], run.class_counts[labels[partner]],
+                          kappa=1.0, tau=1.0)
     return inputs, mix_labels(labels, labels[partner], share_y, 10)
 
 
@@ -753,7 +831,8 @@ f"{float((label_mass(replace(baseline, mix=greedy_remix)) / share)[9]):.2f} time
 # %% tags=["solution", "hide-cell"]
 rng = np.random.default_rng(0)
 per_batch, per_pair = rng.beta(0.5, 0.5, 1000), rng.beta(0.5, 0.5, (1000, 128)).mean(1)
-pd.DataFrame({"one share a batch": per_batch, "one share a pair": per_pair}).agg(["mean", "std"]).round(3)
+pd.DataFrame({"one share a batch": per_batch,
+              "one share a pair": per_pair}).agg(["mean", "std"]).round(3)
 
 # %% [markdown]
 # **3.** Mix only *within* a class. Which of the label's parts is left, and what is this called in an earlier chapter?
@@ -762,7 +841,8 @@ pd.DataFrame({"one share a batch": per_batch, "one share a pair": per_pair}).agg
 boots = data.train[data.train.labels == 9].inputs[:8].float() / 255
 with reproducible(0):
     blends, targets = v2.MixUp(alpha=20.0, num_classes=10)(boots, torch.full((len(boots),), 9))
-f"labels left: {targets.nonzero()[:, 1].unique().tolist()}: this is SMOTE, with a random partner in place of a near one"
+(f"labels left: {targets.nonzero()[:, 1].unique().tolist()}: this is SMOTE, with a random partner "
+ f"in place of a near one")
 
 # %% [markdown]
 # ## What to remember
@@ -772,7 +852,11 @@ f"labels left: {targets.nonzero()[:, 1].unique().tolist()}: this is SMOTE, with 
 
 # %%
 best = max(plain, key=lambda name: mean(fair.table, name, "balanced accuracy").mean)
-mixed, balanced = (difference(fair.table, name, "baseline", "balanced accuracy") for name in (best, "random oversampling"))
-verdict = (f"In {STEPS} steps, {best}, the best of seven mixes, changes balanced accuracy by {mixed:+%} points against the baseline, "
-           f"oversampling by {balanced:+%}; a mix leaves each class's share of the loss nearly as it was.")
-record("augmentation/mixing", results, verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
+mixed, balanced = (difference(fair.table, name, "baseline", "balanced accuracy")
+                   for name in (best, "random oversampling"))
+verdict = (f"In {STEPS} steps, {best}, the best of seven mixes, changes balanced accuracy by "
+           f"{mixed:+%} points against the baseline, "
+           f"oversampling by {balanced:+%}; a mix leaves each class's share of the loss nearly as "
+           f"it was.")
+record("augmentation/mixing", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
+       data_hash=fingerprint(data))

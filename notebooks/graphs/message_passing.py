@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 import time
@@ -73,7 +75,8 @@ COLLUSION = 0.7
 photos = pd.DataFrame({
     "account": ["ann", "ann", "bob", "bob", "cid", "dee"],
     "IP": ["10.1", "10.2", "10.2", "10.3", "10.3", "10.4"],
-    "hour": [0.1, 0.3, 0.4, 0.8, 0.9, 0.5], "size": [0.5, 0.4, 0.2, 0.6, 0.7, 0.1], "edits": [0.0, 0.2, 0.9, 0.8, 0.6, 0.3],
+    "hour": [0.1, 0.3, 0.4, 0.8, 0.9, 0.5], "size": [0.5, 0.4, 0.2, 0.6, 0.7, 0.1],
+    "edits": [0.0, 0.2, 0.9, 0.8, 0.6, 0.3],
     "tags": [0.3, 0.3, 0.8, 0.9, 0.7, 0.2], "reports": [0.0, 0.1, 0.7, 1.0, 0.8, 0.0]})
 features = torch.tensor(photos.iloc[:, 2:].to_numpy())
 features.shape
@@ -83,7 +86,8 @@ features.shape
 def shared(values):
     """Directed edges between all different rows with the same value, shape (2, edges)."""
     values = np.asarray(values)
-    return torch.tensor([(i, j) for i in range(len(values)) for j in range(len(values)) if i != j and values[i] == values[j]],
+    return torch.tensor([(i, j) for i in range(len(values))
+                         for j in range(len(values)) if i != j and values[i] == values[j]],
                         dtype=torch.long).reshape(-1, 2).T
 
 
@@ -101,13 +105,15 @@ PLACES = {0: (0, 1), 1: (1, 1.6), 2: (2, 1), 3: (3, 1.6), 4: (4, 1), 5: (2, 0.1)
 def draw_links(ax):
     """The links of the six photos, a line style a relation."""
     for edges, style, name in ((by_account, "-", "same account"), (by_ip, "--", "same IP")):
-        nx.draw_networkx_edges(nx.Graph(edges.T.tolist()), PLACES, ax=ax, style=style, width=2, edge_color="#555", label=name)
+        nx.draw_networkx_edges(nx.Graph(edges.T.tolist()), PLACES, ax=ax, style=style, width=2,
+                               edge_color="#555", label=name)
     ax.set(xlim=(-0.4, 4.4), ylim=(-0.4, 2.1))
     ax.axis("off")
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 2.9), width_ratios=[5, 4])
-table = left.table(photos.astype(str).to_numpy(), rowLabels=range(6), colLabels=photos.columns, loc="center", cellLoc="center")
+table = left.table(photos.astype(str).to_numpy(), rowLabels=range(6), colLabels=photos.columns,
+                   loc="center", cellLoc="center")
 table.scale(1, 1.35)
 left.axis("off")
 draw_links(right)
@@ -139,7 +145,10 @@ by_hand.numpy().round(3)
 
 # %%
 def normalised(edge_index, nodes):
-    """The GCN's matrix D^(−1/2) (A + I) D^(−1/2), shape (nodes, nodes); for graphs of a handful of nodes."""
+    """The GCN's matrix D^(−1/2) (A + I) D^(−1/2), shape (nodes, nodes).
+
+    For graphs of a handful of nodes.
+    """
     matrix = torch.zeros(nodes, nodes, dtype=torch.double)
     matrix[edge_index[1], edge_index[0]] = 1
     matrix.fill_diagonal_(1)
@@ -161,7 +170,8 @@ layer = GCNConv(5, 2, bias=False).double()
 ours = weights @ features @ layer.lin.weight.T
 theirs = layer(features, edge_index)
 gap = float((ours - theirs).detach().abs().max())
-claim("The matrix and PyG's GCNConv agree to machine precision.", Check(gap < 1e-14, f"largest difference {gap:.1e}"))
+claim("The matrix and PyG's GCNConv agree to machine precision.",
+      Check(gap < 1e-14, f"largest difference {gap:.1e}"))
 
 # %% [markdown]
 # ## What the normalisation really is
@@ -169,8 +179,9 @@ claim("The matrix and PyG's GCNConv agree to machine precision.", Check(gap < 1e
 # You will read that a GCN gives all neighbours "equal weights". It does not, and it is not a mean either. Look at the row sums:
 
 # %%
-pd.DataFrame({"weight of itself": weights.diagonal(), "largest weight of a neighbour": (weights - weights.diagonal().diag()).max(1).values,
-              "sum of all weights": weights.sum(1)}).round(3).rename_axis("photo")
+pd.DataFrame({"weight of itself": weights.diagonal(),
+              "largest weight of a neighbour": (weights - weights.diagonal().diag()).max(1).values,
+              "sum of all weights": weights.sum(1)}).round(3).rename_axis(columns="photo")
 
 # %% [markdown]
 # A neighbour counts less the more neighbours it has: a hub speaks to many, so each hears it softly. The node itself is one
@@ -182,10 +193,12 @@ pd.DataFrame({"weight of itself": weights.diagonal(), "largest weight of a neigh
 
 # %%
 with_loop = torch.cat([edge_index, torch.tensor([[5], [5]])], dim=1)
-wrong = torch.zeros(6, 6, dtype=torch.double).index_put((with_loop[1], with_loop[0]), torch.ones(with_loop.shape[1]).double())
+wrong = torch.zeros(6, 6, dtype=torch.double).index_put(
+    (with_loop[1], with_loop[0]), torch.ones(with_loop.shape[1]).double())
 wrong = wrong + torch.eye(6)
 {"entry of photo 5, identity added blindly": float(wrong[5, 5]),
- "GCNConv gives the same with or without the loop": bool(torch.allclose(layer(features, with_loop), theirs))}
+  "GCNConv gives the same with or without the loop": bool(
+     torch.allclose(layer(features, with_loop), theirs))}
 
 # %% [markdown]
 # ## Two layers, two hops
@@ -198,10 +211,12 @@ figure, axes = plt.subplots(1, 3, figsize=(10, 2.4))
 for hops, ax in enumerate(axes):
     influence = torch.linalg.matrix_power(weights, hops)[0]
     draw_links(ax)
-    nx.draw_networkx_nodes(nx.empty_graph(6), PLACES, ax=ax, nodelist=range(6), node_color=influence.numpy(), cmap="Blues", vmin=0,
+    nx.draw_networkx_nodes(nx.empty_graph(6), PLACES, ax=ax, nodelist=range(6),
+                           node_color=influence.numpy(), cmap="Blues", vmin=0,
                            vmax=1.6, edgecolors="#333", node_size=420)
     nx.draw_networkx_labels(nx.empty_graph(6), PLACES, ax=ax, font_size=8,
-                            labels={photo: f"{value:.2f}" if value else "0" for photo, value in enumerate(influence.tolist())})
+                            labels={photo: f"{value:.2f}" if value else "0"
+                                    for photo, value in enumerate(influence.tolist())})
     ax.set_title(f"{hops} layer{'s' * (hops != 1)}", loc="center")
 
 # %% [markdown]
@@ -223,7 +238,10 @@ for hops, ax in enumerate(axes):
 # %%
 @dataclass(frozen=True)
 class Photos:
-    """A generated network; `relation` is 0 for a shared account and 1 for a shared IP, one entry an edge."""
+    """A generated network.
+
+    `relation` is 0 for a shared account and 1 for a shared IP, one entry an edge.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -238,11 +256,16 @@ def pairs(groups):
     order = np.argsort(groups, kind="stable")
     blocks = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     edges = [np.stack(np.nonzero(~np.eye(len(block), dtype=bool))) for block in blocks]
-    return torch.tensor(np.concatenate([block[edge] for block, edge in zip(blocks, edges, strict=True)], axis=1))
+    return torch.tensor(np.concatenate([block[edge]
+                                        for block, edge in zip(blocks, edges, strict=True)],
+                                       axis=1))
 
 
 def make_photos(seed, collusion=0.7, size=3000, share=0.05, shift=0.5):
-    """Photos with 5 features, eight to an account and five to an IP; a share of the fraud, `collusion`, stands in rings."""
+    """Photos with 5 features, eight to an account and five to an IP.
+
+    A share of the fraud, `collusion`, stands in rings.
+    """
     rng = np.random.default_rng(seed)
     labels = (rng.permutation(size) < share * size).astype(int)
     account = rng.permutation(size) // 8
@@ -251,8 +274,10 @@ def make_photos(seed, collusion=0.7, size=3000, share=0.05, shift=0.5):
     ip[colluding] = size + np.arange(len(colluding)) // 5
     by_account, by_ip = pairs(account), pairs(ip)
     inputs = rng.normal(size=(size, 5)) + shift * labels[:, None]
-    train, test = train_test_split(np.arange(size), test_size=0.4, stratify=labels, random_state=seed)
-    return Photos(torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels), torch.cat([by_account, by_ip], 1),
+    train, test = train_test_split(np.arange(size), test_size=0.4, stratify=labels,
+                                   random_state=seed)
+    return Photos(torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels),
+                  torch.cat([by_account, by_ip], 1),
                   torch.cat([torch.zeros(by_account.shape[1]), torch.ones(by_ip.shape[1])]).long(),
                   torch.tensor(train), torch.tensor(test))
 
@@ -262,7 +287,8 @@ example = make_photos(SEEDS[0])
 fraud = example.labels == 1
 rows = {name: {"links": int((example.relation == kind).sum()),
                "of a fraudulent photo's neighbours, fraud (%)": 100 * float(
-                   fraud[example.edge_index[0]][(example.relation == kind) & fraud[example.edge_index[1]]].double().mean())}
+                   fraud[example.edge_index[0]][(example.relation == kind)
+                                                & fraud[example.edge_index[1]]].double().mean())}
         for kind, name in enumerate(["same account", "same IP"])}
 pd.DataFrame(rows).T.round(1)
 
@@ -309,12 +335,15 @@ def relational(inputs, outputs):
 def view(technique, photos):
     """The layer and the links that a technique works with."""
     edges, kinds = photos.edge_index, photos.relation
-    return {"MLP": (Alone, ()), "GCN": (GCNConv, (edges,)), "GCN, IP links only": (GCNConv, (edges[:, kinds == 1],)),
-            "RGCN": (relational, (edges, kinds)), "RGCN, one relation": (relational, (edges, kinds * 0))}[technique]
+    return {"MLP": (Alone, ()), "GCN": (GCNConv, (edges,)),
+            "GCN, IP links only": (GCNConv, (edges[:, kinds == 1],)),
+            "RGCN": (relational, (edges, kinds)),
+            "RGCN, one relation": (relational, (edges, kinds * 0))}[technique]
 
 
 TECHNIQUES = ["MLP", "GCN", "GCN, IP links only", "RGCN, one relation", "RGCN"]
-pd.Series({name: sum(weight.numel() for weight in PhotoNet(view(name, example)[0]).parameters()) for name in TECHNIQUES},
+pd.Series({name: sum(weight.numel() for weight in PhotoNet(view(name, example)[0]).parameters())
+           for name in TECHNIQUES},
           name="parameters").to_frame().T
 
 
@@ -327,7 +356,8 @@ def run(technique, seed, steps, collusion):
         model = PhotoNet(layer)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
         for _ in range(steps):
-            loss = F.cross_entropy(model(photos.inputs, *links)[photos.train], photos.labels[photos.train])
+            loss = F.cross_entropy(model(photos.inputs, *links)[photos.train],
+                                   photos.labels[photos.train])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -336,13 +366,16 @@ def run(technique, seed, steps, collusion):
     counts, labels = torch.bincount(photos.labels[photos.train]), photos.labels[photos.test]
     adjusted = logits - (counts / counts.sum()).log()  # every model gets the free correction
     found = metrics.evaluate(adjusted, labels, counts.tolist())
-    found = {metric: value for metric, value in found.items() if not metric.startswith(("head", "mid", "tail"))}  # two classes
+    found = {metric: value
+             for metric, value in found.items()
+             if not metric.startswith(("head", "mid", "tail"))}  # two classes
     found["fraud AP"] = float(average_precision_score(labels, logits.softmax(1)[:, 1]))
     name = "generated photos" if collusion else "generated photos, no rings"
     return tidy(name, technique, seed, found | {"seconds": time.process_time() - started})
 
 
-results = pd.concat(parallel(run, [(name, seed, STEPS, COLLUSION) for seed in SEEDS for name in TECHNIQUES]), ignore_index=True)
+results = pd.concat(parallel(run, [(name, seed, STEPS, COLLUSION) for seed in SEEDS
+                                   for name in TECHNIQUES]), ignore_index=True)
 summary(results, ["fraud AP", "balanced accuracy", "macro F1", "ECE", "seconds"])
 
 # %% [markdown]
@@ -353,11 +386,13 @@ summary(results, ["fraud AP", "balanced accuracy", "macro F1", "ECE", "seconds"]
 plots.overview(results, "fraud AP", reference="GCN");
 
 # %% tags=["hide-input"]
-claim("Knowing the kind of a link helps: the RGCN beats the GCN on the same links by more than ten points of average precision.",
+claim("Knowing the kind of a link helps: the RGCN beats the GCN on the same links by more than "
+      "ten points of average precision.",
       better(results, "RGCN", "GCN", "fraud AP", by=0.10))
 
 # %% tags=["hide-input"]
-claim("It is the kinds and not the formula: with all links of one kind, the RGCN falls behind itself by more than ten points.",
+claim("It is the kinds and not the formula: with all links of one kind, the RGCN falls behind "
+      "itself by more than ten points.",
       better(results, "RGCN", "RGCN, one relation", "fraud AP", by=0.10))
 
 # %% [markdown]
@@ -367,20 +402,25 @@ claim("It is the kinds and not the formula: with all links of one kind, the RGCN
 # noise. A GCN cannot turn its neighbours off; an RGCN has a matrix of its own for the photo itself.
 
 # %%
-scattered = pd.concat(parallel(run, [(name, seed, STEPS, 0.0) for seed in SEEDS for name in ("MLP", "GCN", "RGCN")]),
+scattered = pd.concat(parallel(run, [(name, seed, STEPS, 0.0) for seed in SEEDS
+                                     for name in ("MLP", "GCN", "RGCN")]),
                       ignore_index=True)
-pd.DataFrame({"rings": {name: f"{mean(results, name, 'fraud AP'):%}" for name in ("MLP", "GCN", "RGCN")},
-              "no rings": {name: f"{mean(scattered, name, 'fraud AP'):%}" for name in ("MLP", "GCN", "RGCN")}}).rename_axis("fraud AP (%)")
+pd.DataFrame({"rings": {name: f"{mean(results, name, 'fraud AP'):%}"
+                        for name in ("MLP", "GCN", "RGCN")},
+              "no rings": {name: f"{mean(scattered, name, 'fraud AP'):%}"
+                           for name in ("MLP", "GCN", "RGCN")}}).rename_axis(columns="fraud AP (%)")
 
 # %% tags=["hide-input"]
-claim("Without rings, links in one bag harm: the MLP, which sees none, beats the GCN.", better(scattered, "MLP", "GCN", "fraud AP"))
+claim("Without rings, links in one bag harm: the MLP, which sees none, beats the GCN.",
+      better(scattered, "MLP", "GCN", "fraud AP"))
 
 # %% [markdown]
 # **When you know which links matter.** A GCN on the IP links alone needs no relations. The RGCN's merit is that it finds out by itself,
 # for one more matrix a relation. In points of average precision:
 
 # %%
-f"RGCN minus GCN on IP links only: {difference(results, 'RGCN', 'GCN, IP links only', 'fraud AP'):+%}"
+(f"RGCN minus GCN on IP links only: "
+ f"{difference(results, 'RGCN', 'GCN, IP links only', 'fraud AP'):+%}")
 
 # %% [markdown]
 # **When the graph is made up.** This one is. It was made so that relations matter, and it shows *that* they can, not how often they
@@ -426,7 +466,9 @@ next(layers for layers in range(10) if torch.linalg.matrix_power(weights, layers
 # %% tags=["solution", "hide-cell"]
 averaging = (weights > 0).double()
 averaging = averaging / averaging.sum(1, keepdim=True)
-{"row sums": averaging.sum(1).tolist(), "photos that differ": ((averaging - weights).abs().max(1).values > 1e-12).nonzero().flatten().tolist()}
+{"row sums": averaging.sum(1).tolist(),
+ "photos that differ": ((averaging - weights).abs().max(1).values
+                        > 1e-12).nonzero().flatten().tolist()}
 
 # %% [markdown]
 # **3.** A thousand kinds of links mean a thousand matrices. The paper shares $B$ basis matrices among them. Count the parameters of a
@@ -444,7 +486,9 @@ averaging = averaging / averaging.sum(1, keepdim=True)
 
 # %%
 gain = difference(results, "RGCN", "GCN", "fraud AP")
-verdict = (f"A graph layer is a weighted sum over neighbours and then a linear map. On generated rings of fraudsters, telling the "
-           f"model the kind of each link lifts average precision by {gain:%} points over a GCN that sees the same links.")
+verdict = (f"A graph layer is a weighted sum over neighbours and then a linear map. On generated "
+           f"rings of fraudsters, telling the "
+           f"model the kind of each link lifts average precision by {gain:%} points over a GCN "
+           f"that sees the same links.")
 record("graphs/message_passing", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=graph_digest(example.edge_index.T, example.labels))

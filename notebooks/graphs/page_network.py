@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -88,10 +90,12 @@ DATA = "auto"
 
 # %%
 network = load_page_network(DATA)
-pd.Series({"nodes": len(network.labels), "directed edges": network.edge_index.shape[1], "features": network.inputs.shape[1],
+pd.Series({"nodes": len(network.labels), "directed edges": network.edge_index.shape[1],
+           "features": network.inputs.shape[1],
            "self-loops": int((network.edge_index[0] == network.edge_index[1]).sum()),
            "edges and labels": graph_digest(network.edge_index.T, network.labels),
-           "features' sum of squares": f"{float(network.inputs.double().square().sum()):.1f}"}, name=network.name).to_frame()
+           "features' sum of squares": f"{float(network.inputs.double().square().sum()):.1f}"},
+          name=network.name).to_frame()
 
 # %% [markdown]
 # ## A long tail, cut from a graph
@@ -121,7 +125,8 @@ def edges_among(edge_index, kept, nodes):
 
 kept = kept_nodes(network, SEEDS[0])
 edges = edges_among(network.edge_index, kept, len(network.labels))
-bool((edges == subgraph(kept, network.edge_index, relabel_nodes=True, num_nodes=len(network.labels))[0]).all())
+bool((edges == subgraph(kept, network.edge_index, relabel_nodes=True,
+                        num_nodes=len(network.labels))[0]).all())
 
 # %% [markdown]
 # The result is the one of PyG's `subgraph`. The published code instead fills a dense matrix of all pairs of nodes and takes rows and
@@ -163,9 +168,12 @@ costs.round(1)
 
 # %% tags=["hide-input"]
 faster = costs.milliseconds["dense matrix"] / costs.milliseconds["edge list"]
-claim("The edge list takes less than a hundredth of the dense matrix's time, and less than 200 MB, for the same edges.",
-      Check(bool(faster > 100 and costs["peak MB"]["edge list"] < 200 and costs["different edges"].nunique() == 1),
-            f"{faster:,.0f} times faster; {costs['peak MB']['edge list']:.0f} MB against {costs['peak MB']['dense matrix']:,.0f} MB",
+claim("The edge list takes less than a hundredth of the dense matrix's time, and less than 200 "
+      "MB, for the same edges.",
+      Check(bool(faster > 100 and costs["peak MB"]["edge list"] < 200
+                 and costs["different edges"].nunique() == 1),
+            f"{faster:,.0f} times faster; {costs['peak MB']['edge list']:.0f} MB against "
+            f"{costs['peak MB']['dense matrix']:,.0f} MB",
             real=not network.name.startswith("stand-in")))
 
 # %% [markdown]
@@ -182,7 +190,8 @@ def links(edge_index, labels):
     rows = [{"pages": int((labels == label).sum()),
              "links inside the class (%)": 100 * float(inside[labels[ends[1]] == label].mean()),
              "by chance (%)": 100 * float((labels[ends[1]] == label).double().mean()),
-             "pages without links (%)": 100 * float((degree[labels == label] == 0).double().mean())} for label in range(4)]
+             "pages without links (%)": 100 * float((degree[labels == label] == 0).double().mean())}
+            for label in range(4)]
     return pd.DataFrame(rows, index=network.class_names).round(1)
 
 
@@ -209,7 +218,8 @@ def piece(graph, start, size=60, fan=8):
 
 labels = network.labels[kept]
 graph = nx.Graph(edges[:, edges[0] != edges[1]].T.tolist())
-inside = torch.bincount(edges[1], weights=(labels[edges[0]] == labels[edges[1]]).double(), minlength=len(kept))
+inside = torch.bincount(edges[1], weights=(labels[edges[0]] == labels[edges[1]]).double(),
+                        minlength=len(kept))
 starts = [int((inside * (labels == label)).argmax()) for label in range(4)]
 sample = graph.subgraph([page for start in starts for page in piece(graph, start)])
 place = nx.spring_layout(sample, seed=0, iterations=60)
@@ -218,7 +228,8 @@ figure, ax = plt.subplots(figsize=(7.5, 5))
 nx.draw_networkx_edges(sample, place, ax=ax, edge_color="#bbb", width=0.5)
 for label, name in enumerate(network.class_names):
     members = [page for page in sample if labels[page] == label]
-    nx.draw_networkx_nodes(sample, place, members, ax=ax, node_size=22, node_color=colours[label], label=name)
+    nx.draw_networkx_nodes(sample, place, members, ax=ax, node_size=22, node_color=colours[label],
+                           label=name)
 ax.legend(fontsize=8)
 ax.axis("off");
 
@@ -263,19 +274,23 @@ class Case:
 def cut(network, seed):
     """The features, labels and edges of a long tail."""
     kept = kept_nodes(network, seed)
-    return network.inputs[kept], network.labels[kept], edges_among(network.edge_index, kept, len(network.labels))
+    links = edges_among(network.edge_index, kept, len(network.labels))
+    return network.inputs[kept], network.labels[kept], links
 
 
 def draw(network, seed):
     """A long tail and a stratified split of all of it: 60, 15 and 25 %."""
     inputs, labels, edges = cut(network, seed)
-    rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
+    rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels,
+                                  random_state=seed)
     train, val = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=seed)
-    return Case(f"{network.name}-LT", inputs, labels, edges, *map(torch.as_tensor, (train, val, test)))
+    return Case(f"{network.name}-LT", inputs, labels,
+                edges, *map(torch.as_tensor, (train, val, test)))
 
 
 case = draw(network, SEEDS[0])
-pd.DataFrame({part: torch.bincount(case.labels[getattr(case, part)]).tolist() for part in ("train", "val", "test")},
+pd.DataFrame({part: torch.bincount(case.labels[getattr(case, part)]).tolist()
+              for part in ("train", "val", "test")},
              index=network.class_names).T
 
 # %% [markdown]
@@ -335,7 +350,8 @@ class GraphNet(nn.Module):
 
 
 layers = {"MLP": Alone, "plain GNN": Sum, "GCN": Weighted, "GraphSAGE": SAGEConv, "GAT": attention}
-[tuple(GraphNet(layer)(case.inputs[:5], torch.tensor([[0, 1], [1, 0]])).shape) for layer in layers.values()]
+[tuple(GraphNet(layer)(case.inputs[:5], torch.tensor([[0, 1], [1, 0]])).shape)
+ for layer in layers.values()]
 
 
 # %% [markdown]
@@ -352,7 +368,8 @@ def as_links(edge_index, nodes, layer):
         edge_index, weights = gcn_norm(edge_index, num_nodes=nodes)
     elif layer in (Alone, attention):
         return edge_index
-    return to_torch_csr_tensor(edge_index.flip(0), weights, size=(nodes, nodes))  # row: target, column: source
+    return to_torch_csr_tensor(edge_index.flip(0), weights,
+                               size=(nodes, nodes))  # row: target, column: source
 
 
 # %% [markdown]
@@ -365,7 +382,8 @@ def plain_loss(model, case, links):
     return F.cross_entropy(model(case.inputs, links)[case.train], case.labels[case.train])
 
 
-def train_graph(case, layer, *, steps, seed, loss=plain_loss, inductive=False, every=10, patience=40):
+def train_graph(case, layer, *, steps, seed, loss=plain_loss, inductive=False, every=10,
+                patience=40):
     """Logits of all nodes by the weights that did best on validation."""
     nodes = len(case.labels)
     with reproducible(seed):
@@ -426,30 +444,37 @@ def log_of(probabilities):
 
 
 def boost(case, inputs, *, trees, seed, early=True):
-    """XGBoost; with `early`, validation decides how many trees are used, and 64 bins a feature save time."""
+    """XGBoost.
+
+    With `early`, validation decides how many trees are used, and 64 bins a feature save time.
+    """
     faster = {"early_stopping_rounds": 10, "max_bin": 64} if early else {}
     model = XGBClassifier(n_estimators=trees, n_jobs=1, random_state=seed, **faster)
-    train, val = ((inputs[rows].numpy(), case.labels[rows].numpy()) for rows in (case.train, case.val))
+    train, val = ((inputs[rows].numpy(), case.labels[rows].numpy())
+                  for rows in (case.train, case.val))
     model.fit(*train, eval_set=[val] if early else None, verbose=False)
     return log_of(model.predict_proba(inputs.numpy()))
 
 
 def logistic(case, strengths=(0.01, 0.1)):
     """Logistic regression; validation chooses the penalty."""
-    models = [LogisticRegression(C=strength, max_iter=200).fit(case.inputs[case.train].numpy(), case.labels[case.train].numpy())
+    inputs, labels = case.inputs[case.train].numpy(), case.labels[case.train].numpy()
+    models = [LogisticRegression(C=strength, max_iter=200).fit(inputs, labels)
               for strength in strengths]
     return chosen(case, [log_of(model.predict_proba(case.inputs.numpy())) for model in models])
 
 
 def propagate(case, alphas=(0.5, 0.7, 0.9)):
     """Label propagation; validation chooses how much of a label is passed on."""
-    return chosen(case, [log_of(LabelPropagation(50, alpha)(case.labels, case.edge_index, mask=case.train))
-                         for alpha in alphas])
+    return chosen(case, [
+        log_of(LabelPropagation(50, alpha)(case.labels, case.edge_index, mask=case.train))
+        for alpha in alphas])
 
 
 def chosen(case, candidates):
     """The logits with the best validation balanced accuracy."""
-    scores = [metrics.recall_per_class(logits[case.val].argmax(1), case.labels[case.val], 4).mean() for logits in candidates]
+    scores = [metrics.recall_per_class(logits[case.val].argmax(1), case.labels[case.val], 4).mean()
+              for logits in candidates]
     return candidates[int(np.argmax(scores))]
 
 
@@ -485,7 +510,9 @@ def effective(counts, beta=0.999):
 
 
 def oversampled_loss(model, case, links):
-    """Cross-entropy over training pages drawn with equal class shares by PyG's ImbalancedSampler."""
+    """Cross-entropy over training pages drawn with equal class shares by PyG's
+    ImbalancedSampler.
+    """
     rows = case.train[list(ImbalancedSampler(case.labels[case.train]))]
     return F.cross_entropy(model(case.inputs, links)[rows], case.labels[rows])
 
@@ -497,7 +524,10 @@ def oversampled_loss(model, case, links):
 
 # %%
 def smote(features, labels, neighbours=5):
-    """New points of each smaller class until all are as large as the largest; returns features and labels of them alone."""
+    """New points of each smaller class until all are as large as the largest.
+
+    Returns features and labels of them alone.
+    """
     counts = torch.bincount(labels)
     made, classes = [], []
     for label in (counts < counts.max()).nonzero().flatten().tolist():
@@ -506,7 +536,8 @@ def smote(features, labels, neighbours=5):
         if len(own) < 2:
             continue
         with torch.no_grad():
-            nearest = torch.cdist(own, own).fill_diagonal_(torch.inf).topk(min(neighbours, len(own) - 1), largest=False).indices
+            nearest = torch.cdist(own, own).fill_diagonal_(torch.inf).topk(
+                min(neighbours, len(own) - 1), largest=False).indices
         first = torch.randint(len(own), (missing,))
         second = nearest[first, torch.randint(nearest.shape[1], (missing,))]
         made.append(own[first] + torch.rand(missing, 1) * (own[second] - own[first]))
@@ -533,7 +564,8 @@ def adjust(case, logits):
 # chapter's question: how much better does a model do on the rare classes than on the commonest one?
 
 # %%
-REMEDIES = {"class weights": weighted_loss(inverse), "class-balanced loss": weighted_loss(effective),
+REMEDIES = {"class weights": weighted_loss(inverse),
+            "class-balanced loss": weighted_loss(effective),
             "random oversampling": oversampled_loss, "embedding SMOTE": smote_loss}
 
 
@@ -548,26 +580,32 @@ def predictions(technique, case, seed, steps, trees):
     if technique in REMEDIES:
         return {technique: train_graph(case, Weighted, loss=REMEDIES[technique], **train)}
     if technique.endswith(", inductive"):
-        return {technique: train_graph(case, layers[technique.split(",")[0]], inductive=True, **train)}
+        return {technique: train_graph(case, layers[technique.split(",")[0]], inductive=True,
+                                       **train)}
     if technique == "XGBoost":
         logits = boost(case, case.inputs, trees=trees, seed=seed)
         return {technique: logits, "XGBoost, logit adjustment": adjust(case, logits)}
     if technique == "XGBoost, link count":
-        return {technique: boost(case, torch.cat([case.inputs, link_count(case)], dim=1), trees=trees, seed=seed)}
+        return {technique: boost(case, torch.cat([case.inputs, link_count(case)], dim=1),
+                                 trees=trees, seed=seed)}
     if technique == "XGBoost, neighbours":
         both = torch.cat([case.inputs, neighbour_mean(case.inputs, case.edge_index)], dim=1)
         return {technique: boost(case, both, trees=trees, seed=seed)}
-    return {technique: {"majority": majority, "logistic regression": logistic, "label propagation": propagate}[technique](case)}
+    return {technique: {"majority": majority, "logistic regression": logistic,
+                        "label propagation": propagate}[technique](case)}
 
 
 def score(logits, labels, class_counts):
     """The house metrics, and the average precision of each class and over all."""
     found, probabilities = metrics.evaluate(logits, labels, class_counts), logits.softmax(1).numpy()
     truth = np.eye(4)[labels]
-    precision = np.array([average_precision_score(truth[:, label], probabilities[:, label]) for label in range(4)])
+    precision = np.array([average_precision_score(truth[:, label], probabilities[:, label])
+                          for label in range(4)])
     return found | {"average precision": precision,
-                    "micro average precision": float(average_precision_score(truth, probabilities, average="micro")),
-                    "rare minus frequent recall": float(found["recall"][1:].mean() - found["recall"][0]),
+                    "micro average precision": float(
+                        average_precision_score(truth, probabilities, average="micro")),
+                    "rare minus frequent recall": float(
+                        found["recall"][1:].mean() - found["recall"][0]),
                     "rare minus frequent AP": float(precision[1:].mean() - precision[0])}
 
 
@@ -579,14 +617,18 @@ def run_fair(technique, seed, steps, trees, data):
         found = predictions(technique, case, seed, steps, trees)
     seconds = time.process_time() - started
     counts, labels = case.class_counts.int().tolist(), case.labels[case.test]
-    table = pd.concat([tidy(case.name, name, seed, score(logits[case.test], labels, counts) | {"seconds": seconds})
+    table = pd.concat([tidy(case.name, name, seed,
+                            score(logits[case.test], labels, counts) | {"seconds": seconds})
                        for name, logits in found.items()])
     return table, {(name, seed): logits[case.test] for name, logits in found.items()}
 
 
-techniques = ["majority", "logistic regression", "XGBoost", *layers, "label propagation", "XGBoost, link count",
+techniques = ["majority", "logistic regression", "XGBoost", *layers, "label propagation",
+              "XGBoost, link count",
               "XGBoost, neighbours", "GCN, inductive", "GraphSAGE, inductive", *REMEDIES]
-runs = parallel(run_fair, [(technique, seed, STEPS, TREES, DATA) for seed in SEEDS for technique in techniques])
+runs = parallel(run_fair,
+                [(technique, seed, STEPS, TREES, DATA) for seed in SEEDS
+                 for technique in techniques])
 fair = pd.concat([table for table, _ in runs], ignore_index=True)
 logits = {key: value for _, found in runs for key, value in found.items()}
 cases = {seed: draw(network, seed) for seed in SEEDS}
@@ -612,7 +654,8 @@ claim("The GCN beats XGBoost on the bare features by more than ten points of acc
 first = cases[SEEDS[0]]
 longer = train_graph(first, Sum, steps=4 * STEPS, seed=SEEDS[0], patience=4 * STEPS)[first.test]
 found = {"as above": logits["plain GNN", SEEDS[0]], "four times the steps": longer}
-{name: f"{float((scores.argmax(1) == first.labels[first.test]).float().mean()):.1%} accuracy" for name, scores in found.items()}
+{name: f"{float((scores.argmax(1) == first.labels[first.test]).float().mean()):.1%} accuracy"
+ for name, scores in found.items()}
 
 # %% [markdown]
 # Now class by class. Mind how the intervals widen to the right: the rarest class has the fewest test pages.
@@ -626,8 +669,10 @@ plots.per_class(fair, main, case.labels[case.test], network.class_names);
 # three rarer classes, less GCN minus XGBoost on the commonest.
 
 # %% tags=["hide-input"]
-claim("The graph helps the three rarer classes more than the commonest one, in recall and in average precision.",
-      better(fair, "GCN", "XGBoost", "rare minus frequent recall") & better(fair, "GCN", "XGBoost", "rare minus frequent AP"))
+claim("The graph helps the three rarer classes more than the commonest one, in recall and in "
+      "average precision.",
+      better(fair, "GCN", "XGBoost", "rare minus frequent recall")
+      & better(fair, "GCN", "XGBoost", "rare minus frequent AP"))
 
 # %% [markdown]
 # Recall depends on where the model draws the line between classes; the whole curve does not. The bands are the middle 80 % of
@@ -660,7 +705,8 @@ axes[0].legend(fontsize=8, loc="lower left");
 # All rows below are the GCN with one change. A hollow dot's interval holds zero.
 
 # %% mystnb={"image": {"alt": "Paired differences in balanced accuracy between the GCN with each remedy and the plain GCN, with intervals."}}
-plots.gaps(fair[fair.technique.isin(["GCN", "logit adjustment", *REMEDIES])], "GCN", "balanced accuracy");
+plots.gaps(fair[fair.technique.isin(["GCN", "logit adjustment", *REMEDIES])], "GCN",
+           "balanced accuracy");
 
 # %%
 summary(fair[fair.technique.isin(["GCN", "logit adjustment", *REMEDIES])],
@@ -671,7 +717,8 @@ summary(fair[fair.technique.isin(["GCN", "logit adjustment", *REMEDIES])],
 # classes, and the free correction moves it as well.
 
 # %% tags=["hide-input"]
-claim("Oversampling the pages of the loss lifts the GCN's recall of the rarest class by more than ten points.",
+claim("Oversampling the pages of the loss lifts the GCN's recall of the rarest class by more than "
+      "ten points.",
       better(fair, "random oversampling", "GCN", "tail recall", by=0.10))
 
 # %% tags=["hide-input"]
@@ -692,7 +739,8 @@ def by_degree(name, bounds):
         degree = link_count(case)[case.test, 0].numpy()
         right = (logits[name, seed].argmax(1) == case.labels[case.test]).numpy()
         group = np.searchsorted(bounds, degree, side="right") - 1
-        rows.append([100 * right[group == place].mean() if (group == place).any() else np.nan for place in range(len(bounds))])
+        rows.append([100 * right[group == place].mean() if (group == place).any() else np.nan
+                     for place in range(len(bounds))])
     return np.array(rows)
 
 
@@ -700,9 +748,11 @@ bounds, names = [0, 1, 3, 10], ["none", "1–2", "3–9", "10 or more"]
 degrees = {name: by_degree(name, bounds) for name in [*main, "XGBoost, link count"]}
 figure, ax = plt.subplots()
 for place, (name, found) in enumerate(degrees.items()):
-    ax.errorbar(np.arange(4) + (place - 2) * 0.07, np.nanmean(found, 0), np.nanstd(found, 0), fmt="o-", markersize=4,
+    ax.errorbar(np.arange(4) + (place - 2) * 0.07, np.nanmean(found, 0), np.nanstd(found, 0),
+                fmt="o-", markersize=4,
                 color=plots.colour(name), label=name)
-ax.set(xticks=range(4), xticklabels=names, xlabel="links of the test page", ylabel="accuracy (%), ± 1 sd over splits")
+ax.set(xticks=range(4), xticklabels=names, xlabel="links of the test page",
+       ylabel="accuracy (%), ± 1 sd over splits")
 ax.legend(fontsize=8);
 
 # %% [markdown]
@@ -714,10 +764,12 @@ ax.legend(fontsize=8);
 # %%
 bare, count, tree, gcn = (mean(fair, name, "accuracy").mean for name in
                           ("XGBoost", "XGBoost, link count", "XGBoost, neighbours", "GCN"))
-f"Of the GCN's lead over XGBoost in accuracy, the number of links gives {100 * (count - bare) / (gcn - bare):.0f} %."
+(f"Of the GCN's lead over XGBoost in accuracy, the number of links gives "
+ f"{100 * (count - bare) / (gcn - bare):.0f} %.")
 
 # %% tags=["hide-input"]
-claim("The number of links, without a word about who is at the other end, helps XGBoost by more than two points of accuracy.",
+claim("The number of links, without a word about who is at the other end, helps XGBoost by more "
+      "than two points of accuracy.",
       better(fair, "XGBoost, link count", "XGBoost", "accuracy", by=0.02))
 
 # %% [markdown]
@@ -727,14 +779,17 @@ claim("The number of links, without a word about who is at the other end, helps 
 lead = pd.Series(degrees["GCN"][:, 2] - degrees["XGBoost, link count"][:, 2])
 middle, low, high = metrics.t_interval(lead)
 claim("On pages with three to nine links, the GCN beats XGBoost with the number of links.",
-      Check(bool(low > 0), f"{middle:+.1f} points of accuracy, 95 % interval {low:+.1f} to {high:+.1f}, {len(lead)} splits",
+      Check(bool(low > 0),
+            f"{middle:+.1f} points of accuracy, 95 % interval {low:+.1f} to {high:+.1f}, "
+            f"{len(lead)} splits",
             real=not network.name.startswith("stand-in")))
 
 # %% [markdown]
 # **The tree that asks the neighbours.** Much of the gain needs no graph network. Give the tree the average of the neighbours' features:
 
 # %%
-f"Of the GCN's lead over XGBoost in accuracy, neighbour averages give {100 * (tree - bare) / (gcn - bare):.0f} %."
+(f"Of the GCN's lead over XGBoost in accuracy, neighbour averages give "
+ f"{100 * (tree - bare) / (gcn - bare):.0f} %.")
 
 # %% tags=["hide-input"]
 claim("The GCN still beats XGBoost on neighbour averages in balanced accuracy.",
@@ -745,8 +800,10 @@ claim("The GCN still beats XGBoost on neighbour averages in balanced accuracy.",
 # transductive setting, in points:
 
 # %%
-pd.DataFrame({metric: {name: f"{difference(fair, f'{name}, inductive', name, metric):+%}" for name in ("GCN", "GraphSAGE")}
-              for metric in ("accuracy", "balanced accuracy", "PR-AUC")}).rename_axis("inductive minus transductive")
+pd.DataFrame({metric: {name: f"{difference(fair, f'{name}, inductive', name, metric):+%}"
+                       for name in ("GCN", "GraphSAGE")}
+              for metric in ("accuracy", "balanced accuracy",
+                             "PR-AUC")}).rename_axis(columns="inductive minus transductive")
 
 # %% [markdown]
 # **Overlapping splits.** The ten splits are cut from one network, so they are not independent, and the intervals above
@@ -757,13 +814,16 @@ pd.DataFrame({metric: {name: f"{difference(fair, f'{name}, inductive', name, met
 gap = difference(fair, "GCN", "XGBoost", "balanced accuracy")
 wider = (1 + len(SEEDS) * len(case.test) / len(case.train)) ** 0.5
 half = 50 * (gap.high - gap.low)
-f"GCN minus XGBoost, balanced accuracy: {100 * gap.mean:+.1f} points, ± {half:.1f} as printed, ± {half * wider:.1f} corrected"
+(f"GCN minus XGBoost, balanced accuracy: {100 * gap.mean:+.1f} points, ± {half:.1f} as printed, ± "
+ f"{half * wider:.1f} corrected")
 
 # %% [markdown]
 # **Cost.** Seconds of one training on one core:
 
 # %%
-summary(fair[fair.technique.isin(techniques)], ["seconds"]).sort_values("seconds", key=lambda column: column.str.split().str[0].astype(float))
+summary(fair[fair.technique.isin(techniques)],
+        ["seconds"]).sort_values("seconds",
+                                 key=lambda column: column.str.split().str[0].astype(float))
 
 # %% [markdown]
 # ## Published and reproduced
@@ -790,7 +850,8 @@ def draw_source(network, seed):
     """A long tail and the published masks by row."""
     inputs, labels, edges = cut(network, seed)
     order = torch.arange(len(labels))
-    return Case(f"{network.name}-LT", inputs, labels, edges, order[:4368], order[4368:4611], order[4611:4853])
+    return Case(f"{network.name}-LT", inputs, labels, edges, order[:4368], order[4368:4611],
+                order[4611:4853])
 
 
 def run_source(technique, seed, steps, trees, data):
@@ -801,7 +862,8 @@ def run_source(technique, seed, steps, trees, data):
             logits = boost(case, case.inputs, trees=trees, seed=seed, early=False)
         else:
             layer = layers[technique]
-            model, links = SourceNet(layer, 64 if layer is Alone else 16), as_links(case.edge_index, len(case.labels), layer)
+            model, links = SourceNet(layer, 64 if layer is Alone
+                                     else 16), as_links(case.edge_index, len(case.labels), layer)
             optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
             for _ in range(steps):
                 loss = plain_loss(model, case, links)
@@ -810,31 +872,41 @@ def run_source(technique, seed, steps, trees, data):
                 optimizer.step()
             logits = model(case.inputs, links).detach()
     counts = case.class_counts.int().tolist()
-    found = {technique: logits} | ({f"{technique}, logit adjustment": adjust(case, logits)} if technique == "XGBoost" else {})
-    return pd.concat([tidy(case.name, name, seed, score(values[case.test], case.labels[case.test], counts), protocol="source")
+    found = {technique: logits} | ({f"{technique}, logit adjustment": adjust(case, logits)}
+                                   if technique == "XGBoost" else {})
+    return pd.concat([tidy(case.name, name, seed,
+                           score(values[case.test], case.labels[case.test], counts),
+                           protocol="source")
                       for name, values in found.items()])
 
 
 SOURCE_ROWS = ["MLP", "XGBoost", "GCN", "plain GNN"]
-source = pd.concat(parallel(run_source, [(technique, seed, min(STEPS, 100), TREES, DATA) for seed in range(SOURCE_DRAWS)
-                                         for technique in SOURCE_ROWS]), ignore_index=True)
+source = pd.concat(parallel(run_source,
+                            [(technique, seed, min(STEPS, 100), TREES, DATA)
+                             for seed in range(SOURCE_DRAWS)
+                             for technique in SOURCE_ROWS]), ignore_index=True)
 results = pd.concat([fair, source], ignore_index=True)
 plots.published_and_reproduced(results, "T8")
 
 # %% tags=["hide-input"]
-claim("Under the source's protocol, the GCN's accuracy comes out as published, within the spread of the draws.",
+claim("Under the source's protocol, the GCN's accuracy comes out as published, within the spread "
+      "of the draws.",
       between(results, "GCN", "accuracy", 0.85, 0.91, protocol="source"))
 
 # %% tags=["hide-input"]
-lead = {name: difference(results, "GCN", name, "accuracy", protocol="source") for name in ("XGBoost", "MLP")}
-claim("Under the source's protocol, the GCN leads XGBoost and the MLP by at least four points of accuracy on average.",
+lead = {name: difference(results, "GCN", name, "accuracy", protocol="source")
+        for name in ("XGBoost", "MLP")}
+claim("Under the source's protocol, the GCN leads XGBoost and the MLP by at least four points of "
+      "accuracy on average.",
       Check(all(gap.mean >= 0.04 for gap in lead.values()),
-            "; ".join(f"GCN − {name}: {gap:+%} points, {gap.n} draws" for name, gap in lead.items()),
+            "; ".join(f"GCN − {name}: {gap:+%} points, {gap.n} draws"
+                      for name, gap in lead.items()),
             real=not network.name.startswith("stand-in")))
 
 # %%
 draws = 100 * values(results, "GCN", "accuracy", protocol="source")
-f"GCN under the source's protocol, {len(draws)} draws: {draws.min():.1f} to {draws.max():.1f} % accuracy"
+(f"GCN under the source's protocol, {len(draws)} draws: {draws.min():.1f} to {draws.max():.1f} % "
+ f"accuracy")
 
 # %% [markdown]
 # A published row is one such draw. Why the columns differ:
@@ -844,7 +916,8 @@ f"GCN under the source's protocol, {len(draws)} draws: {draws.min():.1f} to {dra
 
 # %% mystnb={"image": {"alt": "Published recall of the rarest class with 95 percent intervals: GCN 75, MLP 69 and XGBoost 38 percent; the intervals of GCN and MLP overlap almost completely, and each spans about forty points."}}
 printed = published("T8")
-rarest = printed.query("metric == 'recall' and `class` == '3' and technique in ['GCN', 'MLP', 'XGBoost']").set_index("technique").value
+rarest = printed.query("metric == 'recall' and `class` == '3' and technique in ['GCN', 'MLP', "
+                       "'XGBoost']").set_index("technique").value
 figure, ax = plt.subplots(figsize=(7.5, 2))
 for row, (name, recall) in enumerate(rarest.items()):
     low, high = (100 * bound for bound in metrics.wilson(round(recall * 16 / 100), 16))
@@ -861,8 +934,10 @@ ax.set(yticks=range(len(rarest)), yticklabels=rarest.index, xlim=(0, 100), ylim=
 # its scores, and see what happens on our splits:
 
 # %%
-pd.DataFrame({name: {metric: f"{mean(fair, name, metric, label=3):%}" for metric in ("recall", "average precision")}
-              for name in ("MLP", "XGBoost", "XGBoost, logit adjustment", "GCN")}).T.rename_axis("rarest class")
+pd.DataFrame({name: {metric: f"{mean(fair, name, metric, label=3):%}"
+                     for metric in ("recall", "average precision")}
+              for name in ("MLP", "XGBoost", "XGBoost, logit adjustment",
+                           "GCN")}).T.rename_axis(columns="rarest class")
 
 # %% tags=["hide-input"]
 claim("Taking off the log prior raises XGBoost's recall of the rarest class; no tree changes.",
@@ -882,18 +957,22 @@ claim("The GCN's average precision on the rarest class is above XGBoost's.",
 
 # %%
 names = ["MLP", "XGBoost", "GCN"]
-theirs = printed.query("metric == 'average precision' and technique in @names").pivot(index="technique", columns="class", values="value")
-ours = pd.DataFrame({str(label): {name: f"{mean(fair, name, 'average precision', label=label):%}" for name in names}
+theirs = printed.query("metric == 'average precision' and technique in @names").pivot(
+    index="technique", columns="class", values="value")
+ours = pd.DataFrame({str(label): {name: f"{mean(fair, name, 'average precision', label=label):%}"
+                                  for name in names}
                      for label in range(4)})
 pd.concat({"published (1 draw)": theirs.loc[names], "ours, fair protocol": ours}, axis=1)
 
 # %% [markdown]
 # %% tags=["hide-input"]
-orders = {name: metrics.t_interval(values(fair, name, "average precision", label=2) - values(fair, name, "average precision", label=3))
+orders = {name: metrics.t_interval(values(fair, name, "average precision", label=2)
+                                   - values(fair, name, "average precision", label=3))
           for name in names}
 claim("On our splits the rarest class has a lower average precision than class 2, for all three.",
       Check(all(low > 0 for _, low, _ in orders.values()),
-            "; ".join(f"{name}: {100 * low:+.1f} to {100 * high:+.1f} points" for name, (_, low, high) in orders.items()),
+            "; ".join(f"{name}: {100 * low:+.1f} to {100 * high:+.1f} points"
+                      for name, (_, low, high) in orders.items()),
             real=not network.name.startswith("stand-in")))
 
 # %% [markdown]
@@ -912,12 +991,15 @@ claim("On our splits the rarest class has a lower average precision than class 2
 # %%
 sampling = any(importlib.util.find_spec(name) for name in ("pyg_lib", "torch_sparse"))
 if sampling:
-    loader = NeighborLoader(Data(x=case.inputs, y=case.labels, edge_index=case.edge_index), num_neighbors=[10, 5],
+    loader = NeighborLoader(Data(x=case.inputs, y=case.labels, edge_index=case.edge_index),
+                            num_neighbors=[10, 5],
                             input_nodes=case.train, batch_size=256)
     batch = next(iter(loader))
-    print(f"a batch of {batch.batch_size} pages needs {batch.num_nodes} pages and {batch.num_edges} links")
+    print(f"a batch of {batch.batch_size} pages needs {batch.num_nodes} pages and "
+          f"{batch.num_edges} links")
 else:
-    print("Neither pyg-lib nor torch-sparse is installed: neighbour sampling is skipped. The next cell does it by hand.")
+    print("Neither pyg-lib nor torch-sparse is installed: neighbour sampling is skipped. The next "
+          "cell does it by hand.")
 
 # %%
 def sampled_links(edge_index, rows, fan, generator):
@@ -934,7 +1016,8 @@ batch = case.train[:256]
 inner = sampled_links(case.edge_index, batch, 10, generator)
 outer = sampled_links(case.edge_index, torch.cat([batch, inner[0]]).unique(), 5, generator)
 needed = torch.cat([batch, inner.flatten(), outer.flatten()]).unique()
-f"256 pages need {len(needed)} of {len(case.labels)} pages for two layers, and {inner.shape[1] + outer.shape[1]} links"
+(f"256 pages need {len(needed)} of {len(case.labels)} pages for two layers, and "
+ f"{inner.shape[1] + outer.shape[1]} links")
 
 # %% [markdown]
 # ## Try it
@@ -944,7 +1027,8 @@ f"256 pages need {len(needed)} of {len(case.labels)} pages for two layers, and {
 # %% tags=["solution", "hide-cell"]
 degree = link_count(case)[case.test, 0]
 right = logits["label propagation", SEEDS[0]].argmax(1) == case.labels[case.test]
-f"accuracy with links {float(right[degree > 0].float().mean()):.0%}, without {float(right[degree == 0].float().mean()):.0%}"
+(f"accuracy with links {float(right[degree > 0].float().mean()):.0%}, without "
+ f"{float(right[degree == 0].float().mean()):.0%}")
 
 # %% [markdown]
 # **2.** What if the links were random? Keep every page's number of links, shuffle the other ends, and train the GCN again.
@@ -958,7 +1042,8 @@ def rewired(case, seed):
 
 
 shuffled = train_graph(rewired(case, 0), Weighted, steps=STEPS, seed=0)[case.test]
-f"GCN on shuffled links: {float((shuffled.argmax(1) == case.labels[case.test]).float().mean()):.0%} accuracy"
+(f"GCN on shuffled links: "
+ f"{float((shuffled.argmax(1) == case.labels[case.test]).float().mean()):.0%} accuracy")
 
 # %% [markdown]
 # **3.** The normalised GCN and the unnormalised plain GNN share the sparsity. Which one depends more on hubs? Compare the largest
@@ -969,7 +1054,8 @@ hub = int(torch.bincount(case.edge_index[1]).argmax())
 size = int((case.edge_index[1] == hub).sum())
 neighbours = case.edge_index[0, case.edge_index[1] == hub]
 degrees_of = torch.bincount(case.edge_index[1], minlength=len(case.labels)).float() + 1
-f"the largest hub sums {size} neighbours; its GCN weights sum to {float((1 / (degrees_of[hub] * degrees_of[neighbours]).sqrt()).sum()):.1f}"
+(f"the largest hub sums {size} neighbours; its GCN weights sum to "
+ f"{float((1 / (degrees_of[hub] * degrees_of[neighbours]).sqrt()).sum()):.1f}")
 
 # %% [markdown]
 # ## What to remember
@@ -980,9 +1066,12 @@ f"the largest hub sums {size} neighbours; its GCN weights sum to {float((1 / (de
 
 # %%
 rare = [difference(fair, "GCN", "XGBoost", "recall", label=label) for label in (0, 3)]
-verdict = (f"Links lift the GCN's recall over XGBoost's by {rare[1]:%} points on the rarest class and by {rare[0]:%} on the "
-           f"commonest; XGBoost on neighbour averages reaches {mean(fair, 'XGBoost, neighbours', 'balanced accuracy'):%} % "
+verdict = (f"Links lift the GCN's recall over XGBoost's by {rare[1]:%} points on the rarest class "
+           f"and by {rare[0]:%} on the "
+           f"commonest; XGBoost on neighbour averages reaches "
+           f"{mean(fair, 'XGBoost, neighbours', 'balanced accuracy'):%} % "
            f"balanced accuracy, the GCN {mean(fair, 'GCN', 'balanced accuracy'):%} %.")
-parts = {part: Split(case.inputs[getattr(case, part)], case.labels[getattr(case, part)]) for part in ("train", "val", "test")}
+parts = {part: Split(case.inputs[getattr(case, part)], case.labels[getattr(case, part)])
+         for part in ("train", "val", "test")}
 record("graphs/page_network", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(Dataset(case.name, network.class_names, **parts)))

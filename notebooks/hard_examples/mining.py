@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 import copy
@@ -121,10 +123,13 @@ f"the harder half of the training samples carries {half:.1%} of the loss"
 
 # %%
 def adaboost_weights(inputs, targets, rounds=25, depth=1):
-    """Sample weights of AdaBoost (Freund and Schapire, 1997) after some rounds, and the final margins; targets are ±1."""
+    """Sample weights of AdaBoost (Freund and Schapire, 1997) after some rounds, and the final
+    margins; targets are ±1.
+    """
     weights, score = np.full(len(targets), 1 / len(targets)), np.zeros(len(targets))
     for _ in range(rounds):
-        learner = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(inputs, targets, weights)
+        learner = DecisionTreeClassifier(max_depth=depth,
+                                         random_state=0).fit(inputs, targets, weights)
         vote = learner.predict(inputs)
         error = weights[vote != targets].sum()
         if not 0 < error < 0.5:
@@ -140,7 +145,8 @@ pair = ((data.train.labels == 4) | (data.train.labels == 9)).nonzero().flatten()
 pixels = F.avg_pool2d(data.train.inputs[pair].float(), 2).flatten(1).numpy()
 sides = np.where(data.train.labels[pair] == 9, 1, -1)
 boosting, margins = adaboost_weights(pixels, sides)
-f"rank correlation of AdaBoost's weights with the network's losses: {spearmanr(boosting, losses[pair]).statistic:.2f}"
+(f"rank correlation of AdaBoost's weights with the network's losses: "
+ f"{spearmanr(boosting, losses[pair]).statistic:.2f}")
 
 # %% [markdown]
 # Two learners that share nothing but the data agree to some degree on what is hard. Now compare how much each scheme makes
@@ -150,13 +156,16 @@ f"rank correlation of AdaBoost's weights with the network's losses: {spearmanr(b
 margin = torch.linspace(-3, 3, 301)
 probability = torch.sigmoid(2 * margin)
 focal_gradient = (1 - probability) ** 2 * (1 - probability - 2 * probability * probability.log())
-curves = {"AdaBoost": torch.exp(-margin) / torch.exp(torch.tensor(3.0)), "baseline": 1 - probability,
+curves = {"AdaBoost": torch.exp(-margin) / torch.exp(torch.tensor(3.0)),
+          "baseline": 1 - probability,
           "focal loss": focal_gradient / focal_gradient.max(), "OHEM": (margin < 0.5).float()}
 figure, ax = plt.subplots()
 for name, curve in curves.items():
-    ax.plot(margin, curve, label={"baseline": "cross-entropy"}.get(name, name), color=plots.colour(name))
+    ax.plot(margin, curve, label={"baseline": "cross-entropy"}.get(name, name),
+            color=plots.colour(name))
 ax.plot(margins, np.full(len(margins), -0.04), "|", color="#999", markersize=5)
-ax.set(xlabel="margin (ticks: the fours and nines after boosting)", ylabel="pull of the sample (largest = 1)")
+ax.set(xlabel="margin (ticks: the fours and nines after boosting)",
+       ylabel="pull of the sample (largest = 1)")
 ax.legend()
 
 # %% [markdown]
@@ -222,7 +231,8 @@ def focal(logits, targets, run, gamma=2.0):
 score = torch.linspace(-4, 4, 9)
 truth = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1])
 pair_of_logits = torch.stack([torch.zeros(9), score], 1)
-float(focal(pair_of_logits, truth, None)), float(sigmoid_focal_loss(score, truth.float(), alpha=-1, reduction="mean"))
+theirs = sigmoid_focal_loss(score, truth.float(), alpha=-1, reduction="mean")
+float(focal(pair_of_logits, truth, None)), float(theirs)
 
 # %% [markdown]
 # *Three to one.* SSD (Liu et al., ECCV 2016), a detector, keeps **all** positives and the highest-loss negatives, at most three
@@ -232,7 +242,10 @@ float(focal(pair_of_logits, truth, None)), float(sigmoid_focal_loss(score, truth
 
 # %%
 def one_vs_rest(logits, targets, run, negatives=None):
-    """Sigmoid losses a positive; of the negatives only the hardest, `negatives` for each positive, where that is given."""
+    """Sigmoid losses a positive.
+
+    Of the negatives only the hardest, `negatives` for each positive, where that is given.
+    """
     positive = F.one_hot(targets, logits.shape[1]).bool()
     each = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
     against = each[~positive]
@@ -260,7 +273,8 @@ class Screened(Net):
     def __init__(self, classes):
         super().__init__(classes)
         self.screener = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(),
-                                      nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+                                      nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(),
+                                      nn.Linear(64, 1))
 
 
 def screener_loss(weights, losses, margin=1.0):
@@ -269,7 +283,10 @@ def screener_loss(weights, losses, margin=1.0):
 
 
 def screened(run, inputs, labels):
-    """Weighted cross-entropy for the classifier, and the screener's own loss; each takes the other as given."""
+    """Weighted cross-entropy for the classifier, and the screener's own loss.
+
+    Each takes the other as given.
+    """
     images = run.normalise(inputs)
     each = F.cross_entropy(run.model(images), labels, reduction="none")
     weights = run.model.screener(images)[:, 0].sigmoid()
@@ -290,12 +307,16 @@ def wiggle(images, degrees=15, shift=0.1):
     angle = (2 * torch.rand(count) - 1) * math.radians(degrees)
     move = (2 * torch.rand(count, 2) - 1) * 2 * shift
     rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
-    grid = F.affine_grid(torch.cat([rotation, move[:, :, None]], 2).to(images), list(images.shape), align_corners=False)
+    grid = F.affine_grid(torch.cat([rotation, move[:, :, None]], 2).to(images), list(images.shape),
+                         align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
 def jensen_shannon(probabilities):
-    """Divergence of several predictions of each sample; input (copies, N, classes), output (N,), in nats."""
+    """Divergence of several predictions of each sample.
+
+    Input (copies, N, classes), output (N,), in nats.
+    """
     entropy = lambda p: -(p * p.clamp_min(1e-12).log()).sum(-1)  # noqa: E731
     return (entropy(probabilities.mean(0)) - entropy(probabilities).mean(0)).clamp_min(0)
 
@@ -325,7 +346,8 @@ plots.gallery(data.val.inputs[hardest], [str(int(label)) for label in data.val.l
 
 # %%
 val_losses = F.cross_entropy(young.predict(data.val), data.val.labels, reduction="none")
-f"rank correlation of disagreement (without labels) and loss (with them): {spearmanr(difficulty, val_losses).statistic:.2f}"
+(f"rank correlation of disagreement (without labels) and loss (with them): "
+ f"{spearmanr(difficulty, val_losses).statistic:.2f}")
 
 # %% [markdown]
 # As a **sampler**: a few times during training, measure the disagreement on all training images, and draw the next batches in
@@ -333,7 +355,7 @@ f"rank correlation of disagreement (without labels) and loss (with them): {spear
 
 # %%
 def by_disagreement(run, refreshes=2, floor=0.2):
-    """Plain batches at first; then rows drawn in proportion to a floor plus their relative disagreement."""
+    """Plain batches; later, rows drawn by a floor plus their relative disagreement."""
     plain, weights = shuffled(run), None
     period = max(run.steps // (refreshes + 1), 1)
     while True:
@@ -343,7 +365,8 @@ def by_disagreement(run, refreshes=2, floor=0.2):
         if weights is None:
             yield next(plain)
         else:
-            yield torch.multinomial(weights, run.batch_size, replacement=True, generator=run.generator)
+            yield torch.multinomial(weights, run.batch_size, replacement=True,
+                                    generator=run.generator)
 
 
 # %% [markdown]
@@ -366,7 +389,8 @@ recipes = {
     "ScreenerNet": replace(baseline, model=Screened, objective=screened),
     "disagreement sampler": replace(baseline, sampler=by_disagreement),
 }
-fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS, steps=STEPS,
+fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS,
+               steps=STEPS,
                evaluate_every=STEPS)
 summary(fair.table)
 
@@ -389,12 +413,15 @@ plots.gaps(fair.table)
 differences(fair.table, "baseline")
 
 # %% tags=["hide-input"]
-claim("In a short training, keeping only the harder half of each batch costs accuracy instead of bringing any.",
+claim("In a short training, keeping only the harder half of each batch costs accuracy instead of "
+      "bringing any.",
       better(fair.table, "baseline", "OHEM"))
 
 # %% tags=["hide-input"]
-claim("Plain oversampling beats OHEM, focal loss, ScreenerNet and the disagreement sampler by more than ten points each.",
-      better(fair.table, "random oversampling", "OHEM", by=0.1) & better(fair.table, "random oversampling", "focal loss", by=0.1)
+claim("Plain oversampling beats OHEM, focal loss, ScreenerNet and the disagreement sampler by "
+      "more than ten points each.",
+      better(fair.table, "random oversampling", "OHEM", by=0.1)
+      & better(fair.table, "random oversampling", "focal loss", by=0.1)
       & better(fair.table, "random oversampling", "ScreenerNet", by=0.1)
       & better(fair.table, "random oversampling", "disagreement sampler", by=0.1))
 
@@ -406,7 +433,8 @@ claim("Plain oversampling beats OHEM, focal loss, ScreenerNet and the disagreeme
 # Class by class, look at the right half, where the differences are.
 
 # %% mystnb={"image": {"alt": "Recall of each digit for baseline, oversampling, OHEM and focal loss with intervals; all agree on the common digits and part on the rare ones."}}
-plots.per_class(fair.table, ["baseline", "random oversampling", "OHEM", "focal loss"], fair.labels, data.class_names)
+plots.per_class(fair.table, ["baseline", "random oversampling", "OHEM", "focal loss"], fair.labels,
+                data.class_names)
 
 # %% [markdown]
 # ### Which test digits are they?
@@ -423,7 +451,8 @@ shown = torch.cat([positives, negatives])
 plots.gallery(data.test.inputs[shown], [f"#{int(row)}" for row in shown])
 
 # %%
-pd.Series(torch.bincount(fair.labels[negatives], minlength=10).tolist(), name="labels of the ten hardest negatives").to_frame().T
+pd.Series(torch.bincount(fair.labels[negatives], minlength=10).tolist(),
+          name="labels of the ten hardest negatives").to_frame().T
 
 # %% [markdown]
 # ## Where mining was born: windows
@@ -433,10 +462,15 @@ pd.Series(torch.bincount(fair.labels[negatives], minlength=10).tolist(), name="l
 
 # %%
 def make_windows(split, images, rng, each=64, digits=2):
-    """Windows of some images: `digits` of them centred on a digit, a third between two digits, the others empty; with noise."""
+    """Windows of some images: `digits` of them centred on a digit, a third between two digits, the
+    others empty; with noise.
+    """
     total, found = images * each, images * digits
     gaps = total // 3
-    pick = lambda count: split.inputs[torch.randint(len(split), (count,), generator=rng)].float() / 255  # noqa: E731
+
+    def pick(count):
+        return split.inputs[torch.randint(len(split), (count,), generator=rng)].float() / 255
+
     sides = torch.cat([pick(gaps), pick(gaps)], -1).unfold(-1, 28, 1)[:, 0].movedim(2, 1)
     between_two = sides[torch.arange(gaps), torch.randint(6, 23, (gaps,), generator=rng)][:, None]
     windows = torch.cat([pick(found), between_two, torch.zeros(total - found - gaps, 1, 28, 28)])
@@ -467,12 +501,18 @@ def choose(way, losses, labels, size, generator):
 
 
 def train_windows(way, seed, steps, data, size=32):
-    """Train on windows in one of five ways; average precision on new windows from the test digits."""
+    """Train on windows in one of five ways.
+
+    Average precision on new windows from the test digits.
+    """
     with reproducible(seed):
         generator = torch.Generator().manual_seed(seed)
-        network = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 5, stride=2), nn.ReLU(),
+        network = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(),
+                                nn.Conv2d(8, 16, 5, stride=2), nn.ReLU(),
                                 nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
-        reader, optimizer = copy.deepcopy(network), torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+        reader = copy.deepcopy(network)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+
         started = time.process_time()
         for _ in range(steps):
             images, labels = make_windows(data.train, 4, generator)
@@ -480,8 +520,10 @@ def train_windows(way, seed, steps, data, size=32):
             if way in ("OHEM", "3:1 negatives"):
                 reader.load_state_dict(network.state_dict())
                 with torch.no_grad():
-                    losses = F.binary_cross_entropy_with_logits(reader(images), labels.float(), reduction="none")
-            rows = torch.arange(len(labels)) if way == "focal loss" else choose(way, losses, labels, size, generator)
+                    losses = F.binary_cross_entropy_with_logits(
+                        reader(images), labels.float(), reduction="none")
+            rows = (torch.arange(len(labels)) if way == "focal loss"
+                    else choose(way, losses, labels, size, generator))
             scores, truth = network(images[rows]), labels[rows].float()
             if way == "focal loss":
                 loss = sigmoid_focal_loss(scores, truth, reduction="sum") / truth.sum()
@@ -495,7 +537,8 @@ def train_windows(way, seed, steps, data, size=32):
         with torch.no_grad():
             precision = average_precision_score(labels, network(images))
     name = ("stand-in " if data.is_stand_in else "") + "digit windows"
-    return tidy(name, way, seed, {"average precision": precision, "seconds": seconds}, protocol="windows")
+    return tidy(name, way, seed, {"average precision": precision, "seconds": seconds},
+                protocol="windows")
 
 
 def window_job(way, seed, steps, choice):
@@ -504,7 +547,9 @@ def window_job(way, seed, steps, choice):
 
 
 ways = ["random windows", "all windows", "OHEM", "3:1 negatives", "focal loss"]
-window_table = pd.concat(parallel(window_job, [(way, seed, max(STEPS // 3, 1), DATA) for way in ways for seed in SEEDS]),
+window_table = pd.concat(parallel(window_job,
+                                  [(way, seed, max(STEPS // 3, 1), DATA) for way in ways
+                                   for seed in SEEDS]),
                          ignore_index=True)
 summary(window_table, ["average precision", "seconds"], protocol="windows")
 
@@ -515,9 +560,12 @@ summary(window_table, ["average precision", "seconds"], protocol="windows")
 plots.gaps(window_table, "random windows", "average precision", protocol="windows")
 
 # %% tags=["hide-input"]
-claim("Where background outnumbers the objects, both ways of mining beat random windows by more than three points.",
-      better(window_table, "OHEM", "random windows", "average precision", by=0.03, protocol="windows")
-      & better(window_table, "3:1 negatives", "random windows", "average precision", by=0.03, protocol="windows"))
+claim("Where background outnumbers the objects, both ways of mining beat random windows by more "
+      "than three points.",
+      better(window_table, "OHEM", "random windows", "average precision", by=0.03,
+             protocol="windows")
+      & better(window_table, "3:1 negatives", "random windows", "average precision", by=0.03,
+               protocol="windows"))
 
 # %% [markdown]
 # This is the problem that mining was made for: most windows are empty and stay easy, and there are more of them in every step than
@@ -531,30 +579,38 @@ claim("Where background outnumbers the objects, both ways of mining beat random 
 
 # %%
 def flip_labels(data, seed, share=0.05):
-    """The same data with a share of the training labels replaced by another class; also which were."""
+    """The same data with a share of the training labels replaced, and which were."""
     generator = torch.Generator().manual_seed(seed)
     flipped = torch.randperm(len(data.train), generator=generator)[:round(share * len(data.train))]
     labels, classes = data.train.labels.clone(), len(data.class_names)
-    labels[flipped] = (labels[flipped] + torch.randint(1, classes, (len(flipped),), generator=generator)) % classes
-    return Dataset(data.name, data.class_names, Split(data.train.inputs, labels), data.val, data.test), flipped
+    others = torch.randint(1, classes, (len(flipped),), generator=generator)
+    labels[flipped] = (labels[flipped] + others) % classes
+    return Dataset(data.name, data.class_names, Split(data.train.inputs, labels), data.val,
+                   data.test), flipped
 
 
 def noisy_run(technique, recipe, seed, steps, choice, rate=0.25):
-    """Train on flipped labels: metrics, and the share of flipped labels among the samples that mining would keep."""
+    """Train on flipped labels: metrics, and the share of flipped labels among the samples that
+    mining would keep.
+    """
     data, flipped = flip_labels(long_tailed("MNIST", seed=seed, data=choice), seed)
     trained = fit(recipe, data, steps=steps, seed=seed, evaluate_every=steps)
     found = metrics.evaluate(trained.predict(data.test), data.test.labels, data.class_counts)
-    each = F.cross_entropy(trained.predict(data.train, posthoc=False), data.train.labels, reduction="none")
+    each = F.cross_entropy(trained.predict(data.train, posthoc=False), data.train.labels,
+                           reduction="none")
     hardest = each.topk(kept(len(each), rate)).indices
     found["flipped among the hardest"] = float(torch.isin(hardest, flipped).float().mean())
-    found["flipped labels learned"] = float((trained.predict(data.train[flipped]).argmax(1) == data.train.labels[flipped]).float().mean())
+    found["flipped labels learned"] = float((trained.predict(data.train[flipped]).argmax(1)
+                                             == data.train.labels[flipped]).float().mean())
     return tidy(data.name, technique, seed, found, protocol="5 % label noise")
 
 
 noisy_recipes = {name: recipes[name] for name in ("baseline", "OHEM", "OHEM, rate 0.25")}
-jobs = [(name, recipe, seed, STEPS, DATA) for name, recipe in noisy_recipes.items() for seed in SEEDS]
+jobs = [(name, recipe, seed, STEPS, DATA) for name, recipe in noisy_recipes.items()
+        for seed in SEEDS]
 noisy = pd.concat(parallel(noisy_run, jobs), ignore_index=True)
-summary(noisy, ["accuracy", "balanced accuracy", "tail recall", "flipped among the hardest", "flipped labels learned"],
+summary(noisy, ["accuracy", "balanced accuracy", "tail recall", "flipped among the hardest",
+                "flipped labels learned"],
         protocol="5 % label noise")
 
 # %% [markdown]
@@ -563,11 +619,13 @@ summary(noisy, ["accuracy", "balanced accuracy", "tail recall", "flipped among t
 # %% mystnb={"image": {"alt": "Balanced accuracy of the baseline and two OHEM rates with clean labels and with five percent flipped labels, a filled and a hollow dot for each, joined by a line whose length is the damage."}}
 figure, ax = plt.subplots(figsize=(7.5, 2.2))
 for row, name in enumerate(noisy_recipes):
-    clean, dirty = mean(fair.table, name, "balanced accuracy"), mean(noisy, name, "balanced accuracy", protocol="5 % label noise")
+    clean = mean(fair.table, name, "balanced accuracy")
+    dirty = mean(noisy, name, "balanced accuracy", protocol="5 % label noise")
     ax.plot([100 * dirty.mean, 100 * clean.mean], [row, row], color=plots.colour(name))
     ax.plot(100 * clean.mean, row, "o", color=plots.colour(name))
     ax.plot(100 * dirty.mean, row, "o", color=plots.colour(name), markerfacecolor="white")
-ax.set(yticks=range(3), yticklabels=list(noisy_recipes), xlabel="balanced accuracy (%): clean (filled), 5 % flipped (hollow)")
+ax.set(yticks=range(3), yticklabels=list(noisy_recipes),
+       xlabel="balanced accuracy (%): clean (filled), 5 % flipped (hollow)")
 
 # %%
 finals = values(noisy, "OHEM", "balanced accuracy", protocol="5 % label noise")
@@ -577,15 +635,19 @@ f"OHEM with flipped labels, seed by seed: {', '.join(f'{100 * value:.0f} %' for 
 # Look at the lowest of them: ten classes at random give 10 %.
 
 # %% tags=["hide-input"]
-claim("The wrong labels are what mining finds: more than nine in ten of them are among the hardest quarter.",
-      between(noisy, "baseline", "flipped among the hardest", low=0.9 * 0.05 / 0.25, protocol="5 % label noise"))
+claim("The wrong labels are what mining finds: more than nine in ten of them are among the "
+      "hardest quarter.",
+      between(noisy, "baseline", "flipped among the hardest", low=0.9 * 0.05 / 0.25,
+              protocol="5 % label noise"))
 
 # %% [markdown]
 # **A free correction.** OHEM minus logit adjustment and minus oversampling, which know the class counts:
 
 # %%
-pd.concat([differences(fair.table, reference).loc[["OHEM", "focal loss", "ScreenerNet", "disagreement sampler"], ["balanced accuracy", "tail recall"]]
-           .add_suffix(f" minus {reference}") for reference in ("logit adjustment", "random oversampling")], axis=1)
+miners = ["OHEM", "focal loss", "ScreenerNet", "disagreement sampler"]
+pd.concat([differences(fair.table, reference, ["balanced accuracy", "tail recall"]).loc[miners]
+           .add_suffix(f" minus {reference}")
+           for reference in ("logit adjustment", "random oversampling")], axis=1)
 
 # %% [markdown]
 # **Calibration and cost.** A network that never sees the easy samples again has no reason to be sure of them. And the disagreement
@@ -603,21 +665,26 @@ summary(fair.table, ["ECE", "seconds"])
 # %%
 source = Recipe(optimizer=partial(sgd, lr=0.01, momentum=0.5), schedule=None)
 as_printed = compare({"baseline": source, "OHEM": replace(source, loss=ohem)},
-                     lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA), seeds=SEEDS[:2], steps=SOURCE_STEPS,
-                     batch_size=64, protocol="source", select="validation", evaluate_every=max(SOURCE_STEPS // 10, 1))
+                     lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
+                     seeds=SEEDS[:2], steps=SOURCE_STEPS,
+                     batch_size=64, protocol="source", select="validation",
+                     evaluate_every=max(SOURCE_STEPS // 10, 1))
 results = pd.concat([fair.table, as_printed.table], ignore_index=True)
 plots.published_and_reproduced(results, "T6")
 
 # %% tags=["hide-input"]
 gap = difference(results, "OHEM", "baseline", "accuracy", protocol="source")
 claim("Under the source's protocol OHEM comes out above cross-entropy, as printed.",
-      Check(gap.mean > 0.01, f"OHEM − baseline, accuracy: {100 * gap.mean:+.1f} points, {gap.n} seeds", not data.is_stand_in))
+      Check(gap.mean > 0.01,
+            f"OHEM − baseline, accuracy: {100 * gap.mean:+.1f} points, {gap.n} seeds",
+            not data.is_stand_in))
 
 # %% [markdown]
 # The published gain sits in the tail, as the per-class rows say:
 
 # %%
-printed = published("T6").query("metric == 'recall'").pivot(index="technique", columns="class", values="value")
+printed = published("T6").query("metric == 'recall'").pivot(
+    index="technique", columns="class", values="value")
 printed.loc[["baseline", "OHEM"]]
 
 # %% [markdown]
@@ -628,7 +695,8 @@ printed.loc[["baseline", "OHEM"]]
 eight = torch.tensor([0.01, 2.30, 0.05, 0.70, 0.02, 1.20, 0.10, 0.40])
 half_of_it = kept(len(eight), 0.5)
 pd.Series({"the four highest (right)": float(eight.topk(half_of_it).values.mean()),
-           "the four lowest (as printed)": float(eight.topk(half_of_it, largest=False).values.mean()),
+           "the four lowest (as printed)": float(
+               eight.topk(half_of_it, largest=False).values.mean()),
            "all eight": float(eight.mean())}, name="mean loss").round(3).to_frame()
 
 # %% [markdown]
@@ -643,7 +711,8 @@ pd.Series({"the four highest (right)": float(eight.topk(half_of_it).values.mean(
 
 # %% tags=["solution", "hide-cell"]
 tail = data.train.labels >= 7
-{rate: round(float(tail[losses.topk(kept(len(losses), rate)).indices].float().mean()), 3) for rate in (1, 0.5, 0.25)}
+{rate: round(float(tail[losses.topk(kept(len(losses), rate)).indices].float().mean()), 3)
+ for rate in (1, 0.5, 0.25)}
 
 # %% [markdown]
 # **2.** Start gently: let the rate fall from 1 to .25 over the training (`run.progress` is the share of steps done). Compare on validation.
@@ -675,7 +744,9 @@ f"best weight for a loss of 0.3 with margin 1: {float(best):.2f}"
 gain = difference(fair.table, "OHEM", "baseline", "tail recall")
 counted = difference(fair.table, "random oversampling", "baseline", "tail recall")
 hurt = difference(noisy, "OHEM", "baseline", "balanced accuracy", protocol="5 % label noise")
-verdict = (f"Keeping the harder half of each batch changes the recall of the three rarest digits by {gain:+%} points, where oversampling "
+verdict = (f"Keeping the harder half of each batch changes the recall of the three rarest digits "
+           f"by {gain:+%} points, where oversampling "
            f"gives {counted:+%}; with 5 % wrong labels it changes balanced accuracy by {hurt:+%}.")
-record("hard_examples/mining", pd.concat([results, window_table, noisy], ignore_index=True), verdict=verdict, seeds=SEEDS, steps=STEPS,
+record("hard_examples/mining", pd.concat([results, window_table, noisy], ignore_index=True),
+       verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -77,7 +79,8 @@ DATA = "auto"
 # %% mystnb={"image": {"alt": "An anchor with a positive inside a circle, and a ring of the margin's width around it; a hard negative lies inside the circle, a semi-hard one in the ring and an easy one outside."}}
 anchor, positive, reach = np.array([0.0, 0.0]), np.array([0.6, 0.3]), 0.5
 near = np.linalg.norm(positive - anchor)
-negatives = {"hard": np.array([-0.3, -0.35]), "semi-hard": np.array([-0.35, 0.85]), "easy": np.array([1.3, -0.7])}
+negatives = {"hard": np.array([-0.3, -0.35]), "semi-hard": np.array([-0.35, 0.85]),
+             "easy": np.array([1.3, -0.7])}
 figure, ax = plt.subplots(figsize=(5, 3.8))
 for radius, style in ((near, "-"), (near + reach, "--")):
     ax.add_patch(plt.Circle(anchor, radius, fill=False, linestyle=style, color="#888"))
@@ -89,7 +92,8 @@ for name, place in negatives.items():
     loss = max(0, near - np.linalg.norm(place) + reach)
     ax.plot(*place, "s", color=plots.colour("logit adjustment"))
     ax.annotate(f"{name}, loss {loss:.2f}", place, (6, -3), textcoords="offset points")
-ax.set(xlim=(-1.6, 2.4), ylim=(-1.4, 1.4), aspect="equal", title="solid: the positive's distance; dashed: plus the margin")
+ax.set(xlim=(-1.6, 2.4), ylim=(-1.4, 1.4), aspect="equal",
+       title="solid: the positive's distance; dashed: plus the margin")
 ax.grid(visible=False)
 
 # %% [markdown]
@@ -104,7 +108,10 @@ ax.grid(visible=False)
 
 # %%
 class Embedding(Net):
-    """Net with a 16-dimensional embedding; its logits are negative squared distances to the class means, times a scale."""
+    """Net with a 16-dimensional embedding.
+
+    Its logits are negative squared distances to the class means, times a scale.
+    """
 
     def __init__(self, classes, dimensions=16, scale=10.0):
         super().__init__(classes)
@@ -123,7 +130,8 @@ class Embedding(Net):
     def follow(self, embedded, labels, pace=0.1):
         """Move the mean of each class in the batch towards the batch's."""
         for label in labels.unique():
-            self.means[label] += pace * (embedded[labels == label].float().mean(0) - self.means[label])
+            self.means[label] += pace * (embedded[labels == label].float().mean(0)
+                                         - self.means[label])
 
 
 def triplet_step(run, inputs, labels, margin=0.2):
@@ -134,10 +142,13 @@ def triplet_step(run, inputs, labels, margin=0.2):
 
 
 def several_of_each(run):
-    """Batches with the same number of samples of each class drawn, from pytorch-metric-learning's sampler."""
+    """Batches with the same number of samples of each class drawn, from pytorch-metric-learning's
+    sampler.
+    """
     each = max(run.batch_size // 8, 1)
     size = run.batch_size // each * each
-    rows = iter(MPerClassSampler(run.train.labels.cpu(), each, size, length_before_new_iter=size * run.steps))
+    rows = iter(MPerClassSampler(run.train.labels.cpu(), each, size,
+                                 length_before_new_iter=size * run.steps))
     while True:
         yield torch.tensor([next(rows) for _ in range(size)])
 
@@ -172,7 +183,9 @@ minority_classes(labels)
 
 # %%
 def mine(scores, labels, label, kappa=25):
-    """Rows of a class's samples, of its hardest positives and of its hardest negatives, by the score on that class."""
+    """Rows of a class's samples, of its hardest positives and of its hardest negatives, by the
+    score on that class.
+    """
     own, score = (labels == label).nonzero().flatten(), scores.detach()[:, label]
     others = (labels != label).nonzero().flatten()
     positives = own[score[own].topk(min(kappa, len(own)), largest=False).indices]
@@ -189,7 +202,8 @@ def mine_as_in_the_notebook(scores, labels, label, kappa=25):
 
 
 pd.DataFrame({name: [way(scores, labels, label, kappa=1)[2].tolist() for label in (1, 2)]
-              for name, way in {"right": mine, "as in the notebook": mine_as_in_the_notebook}.items()},
+              for name, way in {"right": mine,
+                                "as in the notebook": mine_as_in_the_notebook}.items()},
              index=["hardest negative of class 1", "hardest negative of class 2"])
 
 # %% [markdown]
@@ -205,25 +219,32 @@ pd.DataFrame({name: [way(scores, labels, label, kappa=1)[2].tolist() for label i
 # The **instance-level** form takes distances of features in place of scores. The **contrastive** form takes pairs in place of triplets.
 
 # %%
-def rectification(scores, labels, features=None, margin=0.25, kappa=25, form="relative", mining=mine):
+def rectification(scores, labels, features=None, margin=0.25, kappa=25, form="relative",
+                  mining=mine):
     """Class rectification loss of a batch.
 
-    `scores` are probabilities (N, classes); with `features` (N, d) the distances are between those. `form` is "relative" or
-    "contrastive". Zero, with a gradient of zero, where no class has a pair.
+    `scores` are probabilities (N, classes); with `features` (N, d) the distances are between
+    those. `form` is "relative" or "contrastive". Zero, with a gradient of zero, where no class
+    has a pair.
     """
     terms = []
     for label in minority_classes(labels):
         own, positives, negatives = mining(scores, labels, label, kappa)
         if features is None:
             score = scores[:, label]
-            pull, push = (score[own, None] - score[positives]).abs(), score[own, None] - score[negatives]
+            pull, push = (score[own, None]
+                          - score[positives]).abs(), score[own, None] - score[negatives]
         else:
-            pull, push = torch.cdist(features[own], features[positives]), torch.cdist(features[own], features[negatives])
+            pull, push = torch.cdist(features[own],
+                                     features[positives]), torch.cdist(features[own],
+                                                                       features[negatives])
         pair = own[:, None] != positives
         if form == "relative":
-            terms.append((margin + pull[:, :, None] - push[:, None, :]).clamp_min(0)[pair].flatten())
+            apart = margin + pull[:, :, None] - push[:, None, :]
+            terms.append(apart.clamp_min(0)[pair].flatten())
         else:
-            terms += [pull[pair] ** 2, (margin - push).clamp_min(0).flatten() ** 2] if pair.any() else []
+            terms += [pull[pair] ** 2,
+                      (margin - push).clamp_min(0).flatten() ** 2] if pair.any() else []
     terms = torch.cat(terms) if terms else scores.new_zeros(0)
     return terms.mean() if len(terms) else scores.sum() * 0
 
@@ -239,13 +260,16 @@ float(rectification(scores, labels, kappa=1))
 
 # %%
 def imbalance(class_counts):
-    """Ω: samples missing from a set in which each class had the largest one's size, in percent of that set."""
+    """Ω: samples missing from a set in which each class had the largest one's size, in percent of
+    that set.
+    """
     return 100 * float(1 - class_counts.sum() / (len(class_counts) * class_counts.max()))
 
 
 data = long_tailed("MNIST", seed=0, data=DATA)
 omega = imbalance(data.class_counts)
-f"Ω = {omega:.1f} %, so α = {0.01 * omega:.2f} with η = 0.01; read as a fraction, α = {0.01 * omega / 100:.4f}"
+(f"Ω = {omega:.1f} %, so α = {0.01 * omega:.2f} with η = 0.01; read as a fraction, α = "
+ f"{0.01 * omega / 100:.4f}")
 
 # %% [markdown]
 # The two readings of "percentage" differ by a factor of a hundred, and the paper leaves it open. With the small one the loss is cross-entropy
@@ -258,15 +282,20 @@ def crl_step(run, inputs, labels, eta=0.01, **settings):
     """Class rectification on the model's probabilities, and cross-entropy."""
     logits = run.forward(inputs)
     alpha = min(eta * imbalance(run.class_counts), 1)
-    return alpha * rectification(logits.float().softmax(1), labels, **settings) + (1 - alpha) * run.recipe.loss(logits, labels, run)
+    return alpha * rectification(logits.float().softmax(1), labels,
+                                 **settings) + (1 - alpha) * run.recipe.loss(logits, labels, run)
 
 
 def crl_instance_step(run, inputs, labels, eta=0.01, margin=0.25):
-    """The same with distances between the features, scaled to unit length; samples are still mined by score."""
+    """The same with distances between the features, scaled to unit length.
+
+    Samples are still mined by score.
+    """
     features = run.model.features(run.normalise(inputs))
     logits = run.model.head(features)
     alpha = min(eta * imbalance(run.class_counts), 1)
-    rectified = rectification(logits.float().softmax(1), labels, features=F.normalize(features.float()), margin=margin)
+    rectified = rectification(logits.float().softmax(1), labels,
+                              features=F.normalize(features.float()), margin=margin)
     return alpha * rectified + (1 - alpha) * run.recipe.loss(logits, labels, run)
 
 
@@ -288,10 +317,13 @@ usual = max(rare, key=lambda label: len(mined[label][0]))
 positives = torch.cat([found[1][:2] for found in mined.values()])[:10]
 negatives = mined[usual][2][:10]
 shown = torch.cat([positives, negatives])
-plots.gallery(batch.inputs[shown], [str(int(label)) for label in batch.labels[shown]], columns=max(len(positives), 1))
+plots.gallery(batch.inputs[shown], [str(int(label)) for label in batch.labels[shown]],
+              columns=max(len(positives), 1))
 
 # %%
-f"minority classes of this batch: {sorted(rare)}, {sum(int((batch.labels == label).sum()) for label in rare)} of {len(batch)} images; negatives shown for class {usual}"
+(f"minority classes of this batch: {sorted(rare)}, "
+ f"{sum(int((batch.labels == label).sum()) for label in rare)} of {len(batch)} images; negatives "
+ f"shown for class {usual}")
 
 # %% [markdown]
 # ## The comparison
@@ -303,14 +335,17 @@ recipes = {
     "baseline": baseline,
     "logit adjustment": replace(baseline, posthoc=logit_adjustment),
     "random oversampling": replace(baseline, resample=oversample),
-    "triplet loss": replace(baseline, model=Embedding, objective=triplet_step, sampler=several_of_each),
+    "triplet loss": replace(baseline, model=Embedding, objective=triplet_step,
+                            sampler=several_of_each),
     "CRL": replace(baseline, objective=crl_step),
     "CRL, small α": replace(baseline, objective=partial(crl_step, eta=0.0001)),
     "CRL, instance level": replace(baseline, objective=crl_instance_step),
     "CRL, contrastive": replace(baseline, objective=partial(crl_step, form="contrastive")),
-    "CRL, wrong negatives": replace(baseline, objective=partial(crl_step, mining=mine_as_in_the_notebook)),
+    "CRL, wrong negatives": replace(baseline,
+                                    objective=partial(crl_step, mining=mine_as_in_the_notebook)),
 }
-fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS, steps=STEPS, evaluate_every=STEPS)
+fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS,
+               steps=STEPS, evaluate_every=STEPS)
 summary(fair.table)
 
 # %% [markdown]
@@ -329,22 +364,27 @@ plots.gaps(fair.table)
 differences(fair.table, "baseline")
 
 # %% tags=["hide-input"]
-claim("Class rectification with the small α cannot be told from cross-entropy; with the large one it costs more than five points.",
-      indistinguishable(fair.table, "CRL, small α", "baseline") & better(fair.table, "baseline", "CRL", by=0.05))
+claim("Class rectification with the small α cannot be told from cross-entropy; with the large one "
+      "it costs more than five points.",
+      indistinguishable(fair.table, "CRL, small α", "baseline")
+      & better(fair.table, "baseline", "CRL", by=0.05))
 
 # %% [markdown]
 # The large α leaves cross-entropy a quarter of its weight, while the network still has to learn the digits. That is a matter of the
 # budget too: the steps are few here.
 
 # %% tags=["hide-input"]
-claim("Triplets on balanced batches beat the baseline by more than ten points, and the free correction of the logits too.",
-      better(fair.table, "triplet loss", "baseline", by=0.1) & better(fair.table, "triplet loss", "logit adjustment"))
+claim("Triplets on balanced batches beat the baseline by more than ten points, and the free "
+      "correction of the logits too.",
+      better(fair.table, "triplet loss", "baseline", by=0.1)
+      & better(fair.table, "triplet loss", "logit adjustment"))
 
 # %% [markdown]
 # Class by class, look at the digits on the right.
 
 # %% mystnb={"image": {"alt": "Recall of each digit for baseline, oversampling, triplet loss and class rectification with intervals; the techniques part on the rare digits."}}
-plots.per_class(fair.table, ["baseline", "random oversampling", "triplet loss", "CRL"], fair.labels, data.class_names)
+plots.per_class(fair.table, ["baseline", "random oversampling", "triplet loss", "CRL"], fair.labels,
+                data.class_names)
 
 # %% [markdown]
 # ### The space that triplets make
@@ -375,8 +415,10 @@ ax.legend(title="digit", ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fo
 # **The free correction and the simple one.** Differences to logit adjustment and to oversampling, in points:
 
 # %%
-pd.concat([differences(fair.table, reference).loc[["triplet loss", "CRL", "CRL, instance level"], ["balanced accuracy", "tail recall"]]
-           .add_suffix(f" minus {reference}") for reference in ("logit adjustment", "random oversampling")], axis=1)
+pd.concat([differences(fair.table, reference).loc[["triplet loss", "CRL", "CRL, instance level"],
+                                                  ["balanced accuracy", "tail recall"]]
+           .add_suffix(f" minus {reference}")
+           for reference in ("logit adjustment", "random oversampling")], axis=1)
 
 # %% [markdown]
 # **A batch without nines mines no nines.** The loss sees the batch and no more. How many pairs of nines does a plain batch of 128 hold?
@@ -405,11 +447,15 @@ ATTRIBUTES = {"Bald": 43, "Mustache": 24, "Gray_Hair": 23, "Pale_Skin": 22, "Dou
 
 
 def load_celeba(root, split="train", size=64):
-    """CelebA with the five rare attributes of the table; images (3, size, size), targets (5,). Expects the images under `root`."""
+    """CelebA with the five rare attributes of the table.
+
+    Images (3, size, size), targets (5,). Expects the images under `root`.
+    """
     from torchvision.datasets import CelebA
     from torchvision.transforms import v2
 
-    transform = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    transform = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.ToImage(),
+                            v2.ToDtype(torch.float32, scale=True)])
     faces = CelebA(root, split=split, target_type="attr", transform=transform, download=False)
     columns = torch.tensor([faces.attr_names.index(name) for name in ATTRIBUTES])
     faces.target_transform = lambda target: target[columns]
@@ -421,7 +467,10 @@ def load_celeba(root, split="train", size=64):
 
 # %%
 def marked_digits(images, count, rng, strength=1.5):
-    """Digits with rare marks: inputs (count, 1, 28, 28), targets (count, 5); one image in 1 + ratio carries a mark."""
+    """Digits with rare marks: inputs (count, 1, 28, 28), targets (count, 5).
+
+    One image in 1 + ratio carries a mark.
+    """
     inputs = images[torch.randint(len(images), (count,), generator=rng)].float() / 255
     ratios = torch.tensor(list(ATTRIBUTES.values()))
     targets = torch.rand(count, len(ratios), generator=rng) < 1 / (1 + ratios)
@@ -453,19 +502,25 @@ def attribute_loss(way, logits, targets, prior):
     for mark in range(targets.shape[1]):
         alpha = 0.01 * imbalance(torch.stack([1 - prior[mark], prior[mark]]))
         pair = torch.stack([1 - probabilities[:, mark], probabilities[:, mark]], 1)
-        total = total + alpha * rectification(pair, targets[:, mark].long()) + (1 - alpha) * each[mark]
+        rectified = rectification(pair, targets[:, mark].long())
+        total = total + alpha * rectified + (1 - alpha) * each[mark]
     return total / targets.shape[1]
 
 
 def train_attributes(way, seed, steps, choice):
-    """One small network for five attributes; balanced accuracy of each on new images from the test digits."""
+    """One small network for five attributes.
+
+    Balanced accuracy of each on new images from the test digits.
+    """
     pool = load_images("MNIST", choice)
     with reproducible(seed):
         rng = torch.Generator().manual_seed(seed)
         inputs, targets = marked_digits(pool.train.inputs, 6000, rng)
         prior = targets.mean(0).clamp(1e-3, 0.5)
-        network = nn.Sequential(nn.Conv2d(1, 16, 7, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(),
-                                nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(128, targets.shape[1]))
+        network = nn.Sequential(nn.Conv2d(1, 16, 7, stride=2), nn.ReLU(),
+                                nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(),
+                                nn.AdaptiveMaxPool2d(2), nn.Flatten(),
+                                nn.Linear(128, targets.shape[1]))
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
         for _ in range(steps):
             rows = torch.randint(len(inputs), (128,), generator=rng)
@@ -473,20 +528,25 @@ def train_attributes(way, seed, steps, choice):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        unseen, truth = marked_digits(pool.test.inputs, 4000, torch.Generator().manual_seed(1000 + seed))
+        unseen, truth = marked_digits(pool.test.inputs, 4000,
+                                      torch.Generator().manual_seed(1000 + seed))
         with torch.no_grad():
             logits = network(unseen)
         if way == "logit adjustment":
             logits = logits - (prior / (1 - prior)).log()
         guess = logits > 0
         hit = torch.stack([(guess == truth.bool())[truth[:, mark] == side, mark].float().mean()
-                           for mark in range(truth.shape[1]) for side in (0, 1)]).view(-1, 2).mean(1)
+                           for mark in range(truth.shape[1])
+                           for side in (0, 1)]).view(-1, 2).mean(1)
     name = ("stand-in " if pool.name.startswith("stand-in") else "") + "marked digits"
-    return tidy(name, way, seed, {"balanced accuracy": float(hit.mean()), "attribute balanced accuracy": hit.numpy()},
+    return tidy(name, way, seed,
+                {"balanced accuracy": float(hit.mean()),
+                 "attribute balanced accuracy": hit.numpy()},
                 protocol="attributes")
 
 
-jobs = [(way, seed, STEPS, DATA) for way in ("baseline", "logit adjustment", "class weights", "CRL") for seed in SEEDS]
+jobs = [(way, seed, STEPS, DATA) for way in ("baseline", "logit adjustment", "class weights", "CRL")
+        for seed in SEEDS]
 attributes = pd.concat(parallel(train_attributes, jobs), ignore_index=True)
 summary(attributes, ["balanced accuracy"], protocol="attributes")
 
@@ -497,7 +557,8 @@ summary(attributes, ["balanced accuracy"], protocol="attributes")
 plots.gaps(attributes, protocol="attributes")
 
 # %% tags=["hide-input"]
-claim("For balanced accuracy on rare attributes, moving the threshold brings more than five points beyond class rectification.",
+claim("For balanced accuracy on rare attributes, moving the threshold brings more than five "
+      "points beyond class rectification.",
       better(attributes, "logit adjustment", "CRL", by=0.05, protocol="attributes"))
 
 # %% [markdown]
@@ -509,9 +570,12 @@ claim("For balanced accuracy on rare attributes, moving the threshold brings mor
 
 # %%
 source = Recipe(optimizer=partial(sgd, lr=0.01, momentum=0.5), schedule=None)
-as_printed = compare({"baseline": source, "CRL": replace(source, objective=partial(crl_step, eta=0.0001))},
-                     lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA), seeds=SEEDS[:2], steps=SOURCE_STEPS,
-                     batch_size=64, protocol="source", select="validation", evaluate_every=max(SOURCE_STEPS // 8, 1))
+as_printed = compare({"baseline": source,
+                      "CRL": replace(source, objective=partial(crl_step, eta=0.0001))},
+                     lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
+                     seeds=SEEDS[:2], steps=SOURCE_STEPS,
+                     batch_size=64, protocol="source", select="validation",
+                     evaluate_every=max(SOURCE_STEPS // 8, 1))
 results = pd.concat([fair.table, as_printed.table], ignore_index=True)
 plots.published_and_reproduced(results, "T7")
 
@@ -523,7 +587,8 @@ f"CRL minus baseline under the source's protocol: {gap:+%} points of accuracy, {
 # As printed, the two hardly differ; on digits class rectification is mediocre, and with the small α it has to be: it *is* cross-entropy.
 
 # %%
-printed = published("T7").query("metric == 'recall'").pivot(index="technique", columns="class", values="value")
+printed = published("T7").query("metric == 'recall'").pivot(
+    index="technique", columns="class", values="value")
 printed.loc[["baseline", "CRL"]]
 
 # %% [markdown]
@@ -531,7 +596,8 @@ printed.loc[["baseline", "CRL"]]
 
 # %%
 celeba = published("CelebA")
-titles = {name: f"{name} 1:{ratio}" for name, ratio in zip(celeba["class"].unique(), ATTRIBUTES.values(), strict=True)}
+titles = {name: f"{name} 1:{ratio}"
+          for name, ratio in zip(celeba["class"].unique(), ATTRIBUTES.values(), strict=True)}
 table = celeba.pivot(index="technique", columns="class", values="value")
 table.loc[celeba.technique.unique(), list(titles)].rename(columns=titles)
 
@@ -557,9 +623,12 @@ def unclamped_terms(scores, labels, signed=True):
 
 pd.Series({"right": float(rectification(scores, labels)),
            "hinge outside the mean": float(unclamped_terms(scores, labels).mean().clamp_min(0)),
-           "unsigned negative distance": float(unclamped_terms(scores, labels, signed=False).clamp_min(0).mean()),
-           "negatives on their own class": float(rectification(scores, labels, mining=mine_as_in_the_notebook, kappa=1)),
-           "right, κ = 1": float(rectification(scores, labels, kappa=1))}, name="loss").round(3).to_frame()
+           "unsigned negative distance": float(
+               unclamped_terms(scores, labels, signed=False).clamp_min(0).mean()),
+           "negatives on their own class": float(
+               rectification(scores, labels, mining=mine_as_in_the_notebook, kappa=1)),
+           "right, κ = 1": float(rectification(scores, labels, kappa=1))},
+          name="loss").round(3).to_frame()
 
 # %% [markdown]
 # ## Try it
@@ -567,7 +636,8 @@ pd.Series({"right": float(rectification(scores, labels)),
 # **1.** Give CRL the triplet network's batches. Does it still differ from oversampling on validation?
 
 # %% tags=["solution", "hide-cell"]
-balanced_crl = fit(replace(baseline, objective=crl_step, sampler=several_of_each), data, steps=max(STEPS // 3, 1)).history[-1]
+balanced_crl = fit(replace(baseline, objective=crl_step, sampler=several_of_each), data,
+                   steps=max(STEPS // 3, 1)).history[-1]
 {name: round(balanced_crl[name], 3) for name in ("accuracy", "balanced accuracy")}
 
 # %% [markdown]
@@ -592,7 +662,9 @@ minority_classes(torch.tensor([*range(9), *[9] * 9]))
 rectified = difference(fair.table, "CRL", "baseline", "tail recall")
 triplets = difference(fair.table, "triplet loss", "baseline", "tail recall")
 counted = difference(fair.table, "random oversampling", "baseline", "tail recall")
-verdict = (f"Against the baseline, class rectification changes the recall of the three rarest digits by {rectified:+%} points, triplets with "
+verdict = (f"Against the baseline, class rectification changes the recall of the three rarest "
+           f"digits by {rectified:+%} points, triplets with "
            f"balanced batches by {triplets:+%}; plain oversampling by {counted:+%}.")
-record("hard_examples/rectification", pd.concat([results, attributes], ignore_index=True), verdict=verdict, seeds=SEEDS, steps=STEPS,
+record("hard_examples/rectification", pd.concat([results, attributes], ignore_index=True),
+       verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

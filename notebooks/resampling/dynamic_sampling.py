@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -88,7 +90,8 @@ next_shares([0.1, 0.2, 0.3])
 # bad. It becomes sharp when they are good. Compare:
 
 # %%
-pd.DataFrame([next_shares(f1).tolist() for f1 in ([0.1, 0.2, 0.3], [0.7, 0.8, 0.9], [0.97, 0.98, 0.999])],
+pd.DataFrame([next_shares(f1).tolist()
+              for f1 in ([0.1, 0.2, 0.3], [0.7, 0.8, 0.9], [0.97, 0.98, 0.999])],
              index=["early", "later", "late"], columns=["class a", "class b", "class c"]).round(3)
 
 # %% [markdown]
@@ -112,7 +115,8 @@ def weighted(run):
 def validation_f1(run):
     """F1 of each class on the validation split, by the model as it was at the last validation."""
     logits, labels = run.validation
-    return f1_score(labels, logits.argmax(1), labels=range(logits.shape[1]), average=None, zero_division=0)
+    return f1_score(labels, logits.argmax(1), labels=range(logits.shape[1]), average=None,
+                    zero_division=0)
 
 
 def dynamic(run, log=None):
@@ -156,19 +160,24 @@ plots.gallery(turned)
 
 # %%
 log = []
-shown = fit(replace(baseline, sampler=partial(dynamic, log=log), augment=random_affine), data, steps=STEPS, seed=0)
-moves = pd.DataFrame([shares for _, shares in log], index=[step for step, _ in log], columns=data.class_names)
+shown = fit(replace(baseline, sampler=partial(dynamic, log=log), augment=random_affine), data,
+            steps=STEPS, seed=0)
+moves = pd.DataFrame([shares for _, shares in log], index=[step for step, _ in log],
+                     columns=data.class_names)
 
 # %% mystnb={"image": {"alt": "Class shares against steps as lines, one for each digit, together with a dotted line at one tenth; they spread out around it and change from round to round."}}
 figure, ax = plt.subplots()
 for label, name in enumerate(data.class_names):
-    ax.plot(moves.index, 100 * moves[name], "o-", markersize=3, color=plt.get_cmap("viridis")(label / 9), label=name)
+    ax.plot(moves.index, 100 * moves[name], "o-", markersize=3,
+            color=plt.get_cmap("viridis")(label / 9), label=name)
 ax.axhline(10, color="#333", linestyle=":")
 ax.set(xlabel="steps", ylabel="share of the next batches (%)", ylim=(0, None))
 ax.legend(title="digit", fontsize=7, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% tags=["hide-input"]
-f"largest share in the last round: digit {moves.iloc[-1].idxmax()} with {moves.iloc[-1].max():.0%}; smallest: digit {moves.iloc[-1].idxmin()} with {moves.iloc[-1].min():.0%}"
+(f"largest share in the last round: digit {moves.iloc[-1].idxmax()} with "
+ f"{moves.iloc[-1].max():.0%}; smallest: digit {moves.iloc[-1].idxmin()} with "
+ f"{moves.iloc[-1].min():.0%}")
 
 # %% [markdown]
 # The dotted line is the weighted sampler. The validation set holds 100 images of a class, so an F1 near one moves by
@@ -195,7 +204,8 @@ def transfer(weights, classes):
 
 def second_model(first, recipe, dataset, steps, seed):
     """Train on from the first model's weights under another recipe."""
-    return fit(replace(recipe, model=partial(transfer, first.run.model.state_dict())), dataset, steps=steps, seed=seed)
+    return fit(replace(recipe, model=partial(transfer, first.run.model.state_dict())), dataset,
+               steps=steps, seed=seed)
 
 
 # %% [markdown]
@@ -205,7 +215,8 @@ def second_model(first, recipe, dataset, steps, seed):
 # %%
 def pair_of_models(seed, kind, steps, data):
     """Train two models of one kind and fuse them; values of the parts and of the fusion."""
-    dataset, plain = long_tailed("MNIST", seed=seed, data=data), Recipe(model=Net, augment=random_affine)
+    dataset, plain = long_tailed("MNIST", seed=seed,
+                                 data=data), Recipe(model=Net, augment=random_affine)
     if kind == "dynamic sampling":
         first = fit(replace(plain, sampler=dynamic), dataset, steps=steps, seed=seed)
         second = second_model(first, plain, dataset, steps, seed)
@@ -217,7 +228,8 @@ def pair_of_models(seed, kind, steps, data):
              f"{kind}, two models": (fuse(*logits), first.seconds + second.seconds)}
     if kind == "dynamic sampling":
         parts["second model alone"] = (logits[1], first.seconds + second.seconds)
-    return [tidy(dataset.name, name, seed, {**evaluate(found, dataset.test.labels, dataset.class_counts), "seconds": spent})
+    return [tidy(dataset.name, name, seed,
+                 {**evaluate(found, dataset.test.labels, dataset.class_counts), "seconds": spent})
             for name, (found, spent) in parts.items()]
 
 
@@ -232,12 +244,15 @@ def pair_of_models(seed, kind, steps, data):
 def with_validation(seed, data):
     """The same draw with the validation images moved into the training split."""
     dataset = long_tailed("MNIST", seed=seed, data=data)
-    train = Split(torch.cat([dataset.train.inputs, dataset.val.inputs]), torch.cat([dataset.train.labels, dataset.val.labels]))
+    train = Split(torch.cat([dataset.train.inputs, dataset.val.inputs]),
+                  torch.cat([dataset.train.labels, dataset.val.labels]))
     return replace(dataset, train=train)
 
 
 def multiplied(run):
-    """Dynamic sampling as it is often copied: the share of the class as the weight of each image, not divided by n."""
+    """Dynamic sampling as it is often copied: the share of the class as the weight of each image,
+    not divided by n.
+    """
     classes, seen = len(run.class_counts), None
     weights = torch.full((classes,), 1 / classes)
     while True:
@@ -259,7 +274,8 @@ draw = partial(long_tailed, "MNIST", data=DATA)
 fair = compare(recipes, lambda seed: draw(seed=seed), seeds=SEEDS, steps=STEPS)
 more = compare({"oversampling, validation images added": recipes["random oversampling"]},
                lambda seed: with_validation(seed, DATA), seeds=SEEDS, steps=STEPS)
-jobs = [(seed, kind, STEPS, DATA) for seed in SEEDS for kind in ("dynamic sampling", "random oversampling")]
+jobs = [(seed, kind, STEPS, DATA) for seed in SEEDS
+        for kind in ("dynamic sampling", "random oversampling")]
 pairs = [table for tables in parallel(pair_of_models, jobs) for table in tables]
 table = pd.concat([fair.table, more.table, *pairs], ignore_index=True)
 summary(table)
@@ -284,7 +300,8 @@ plots.gaps(table, "random oversampling")
 # And class by class, with the test counts on the axis:
 
 # %% mystnb={"image": {"alt": "Recall of each digit for the baseline, oversampling and dynamic sampling, with intervals; they agree on the first digits and part on the last."}}
-plots.per_class(table, ["baseline", "random oversampling", "dynamic sampling", "dynamic sampling, two models"], fair.labels,
+plots.per_class(table, ["baseline", "random oversampling", "dynamic sampling",
+                        "dynamic sampling, two models"], fair.labels,
                 data.class_names)
 
 # %% [markdown]
@@ -293,11 +310,13 @@ plots.per_class(table, ["baseline", "random oversampling", "dynamic sampling", "
 # **Sampler against sampler.** Take everything else away, and set dynamic sampling beside the samplers that look at nothing:
 
 # %%
-differences(table, "dynamic sampling").loc[["weighted sampler", "random oversampling", "logit adjustment"]]
+differences(table, "dynamic sampling").loc[["weighted sampler", "random oversampling",
+                                            "logit adjustment"]]
 
 # %% tags=["hide-input"]
 claim("In balanced accuracy dynamic sampling cannot be told from samplers that look at nothing.",
-      indistinguishable(table, "dynamic sampling", "weighted sampler") & indistinguishable(table, "dynamic sampling", "random oversampling"))
+      indistinguishable(table, "dynamic sampling", "weighted sampler")
+      & indistinguishable(table, "dynamic sampling", "random oversampling"))
 
 # %% [markdown]
 # **Augmentation against augmentation, two models against two models.** Each row below is the dynamic version minus the
@@ -305,13 +324,22 @@ claim("In balanced accuracy dynamic sampling cannot be told from samplers that l
 
 # %%
 versions = ["", " with augmentation", ", two models"]
-pd.DataFrame({metric: [f"{difference(table, 'dynamic sampling' + kind, 'random oversampling' + kind, metric):+%}"
-                       for kind in versions] for metric in ("balanced accuracy", "tail recall", "ECE")},
+
+
+
+def gap(kind, metric):
+    """Dynamic minus oversampled, of one version."""
+    return difference(table, "dynamic sampling" + kind, "random oversampling" + kind, metric)
+
+
+pd.DataFrame({metric: [f"{gap(kind, metric):+%}" for kind in versions]
+              for metric in ("balanced accuracy", "tail recall", "ECE")},
              index=["sampler alone", "with augmentation", "two models"])
 
 # %% tags=["hide-input"]
 claim("Two oversampled models find more of the rarest digits than dynamic sampling's two.",
-      better(table, "random oversampling, two models", "dynamic sampling, two models", "tail recall"))
+      better(table, "random oversampling, two models", "dynamic sampling, two models",
+             "tail recall"))
 
 # %% [markdown]
 # The second model is why. It trains on plain batches, so half of the vote believes in the long tail again.
@@ -326,7 +354,8 @@ differences(table, "dynamic sampling").loc[["oversampling, validation images add
 # **Cost.** Seconds of training; the two models are counted together:
 
 # %%
-summary(table, ["seconds", "balanced accuracy", "ECE"]).sort_values("balanced accuracy", ascending=False)
+summary(table, ["seconds", "balanced accuracy", "ECE"]).sort_values(
+    "balanced accuracy", ascending=False)
 
 # %% [markdown]
 # ## Published and reproduced
@@ -337,8 +366,10 @@ summary(table, ["seconds", "balanced accuracy", "ECE"]).sort_values("balanced ac
 # classes. The row of *that* method is precision, while the other rows are recall. On digits 6 to 9 this decides who wins:
 
 # %%
-rows = published("T1").query("metric == 'recall'").pivot(index="technique", columns="class", values="value")
-rows = rows.loc[["weighted sampler", "random oversampling", "dynamic sampling, as printed", "dynamic sampling, true recall"]]
+rows = published("T1").query("metric == 'recall'").pivot(
+    index="technique", columns="class", values="value")
+rows = rows.loc[["weighted sampler", "random oversampling", "dynamic sampling, as printed",
+                 "dynamic sampling, true recall"]]
 rows[list("6789")].assign(mean=rows[list("6789")].mean(axis=1).round(1)).sort_values("mean")
 
 # %% [markdown]
@@ -346,7 +377,8 @@ rows[list("6789")].assign(mean=rows[list("6789")].mean(axis=1).round(1)).sort_va
 
 # %%
 samplers = ["weighted sampler", "random oversampling", "dynamic sampling, as copied"]
-pd.DataFrame({metric: {name: 100 * sum(mean(table, name, metric, label=label).mean for label in (6, 7, 8, 9)) / 4
+pd.DataFrame({metric: {name: 100 * sum(mean(table, name, metric, label=label).mean
+                                       for label in (6, 7, 8, 9)) / 4
                        for name in samplers} for metric in ("recall", "precision")}).round(1)
 
 # %% [markdown]
@@ -370,8 +402,10 @@ def shares_got(shares):
 
 
 kept = moves.iloc[[0, len(moves) // 2, -1]]
-pd.DataFrame({"zeros wanted": kept["0"], "zeros got": [float(shares_got(row)[0]) for row in kept.to_numpy()],
-              "nines wanted": kept["9"], "nines got": [float(shares_got(row)[9]) for row in kept.to_numpy()]}).round(3)
+pd.DataFrame({"zeros wanted": kept["0"],
+              "zeros got": [float(shares_got(row)[0]) for row in kept.to_numpy()],
+              "nines wanted": kept["9"],
+              "nines got": [float(shares_got(row)[9]) for row in kept.to_numpy()]}).round(3)
 
 # %%
 differences(table, "dynamic sampling").loc[["dynamic sampling, as copied"]]
@@ -386,13 +420,16 @@ claim("Without the division the tail loses more than five points of recall.",
 # of its steps:
 
 # %%
-source = Recipe(model=Net, optimizer=partial(sgd, lr=0.1, momentum=0.5, weight_decay=0), schedule=None, sampler=multiplied)
-as_printed = compare({"dynamic sampling, as copied": source}, lambda seed: draw(seed=seed, validation=0), seeds=SEEDS[:2],
+source = Recipe(model=Net, optimizer=partial(sgd, lr=0.1, momentum=0.5, weight_decay=0),
+                schedule=None, sampler=multiplied)
+as_printed = compare({"dynamic sampling, as copied": source},
+                     lambda seed: draw(seed=seed, validation=0), seeds=SEEDS[:2],
                      steps=SOURCE_STEPS, batch_size=64, protocol="source", select="validation",
                      evaluate_every=max(SOURCE_STEPS // 20, 1))
 results = pd.concat([table, as_printed.table], ignore_index=True)
-plots.published_and_reproduced(results, "T1", names={"dynamic sampling, true recall": "dynamic sampling, as copied",
-                                                     "dynamic sampling, as printed": "dynamic sampling, as copied"})
+plots.published_and_reproduced(results, "T1", names={
+    "dynamic sampling, true recall": "dynamic sampling, as copied",
+    "dynamic sampling, as printed": "dynamic sampling, as copied"})
 
 # %%
 f"steps of the source's 4,640 that we run: {SOURCE_STEPS / 4640:.0%}, {len(SEEDS[:2])} seeds"
@@ -408,14 +445,17 @@ f"steps of the source's 4,640 that we run: {SOURCE_STEPS / 4640:.0%}, {len(SEEDS
 
 # %% tags=["solution", "hide-cell"]
 smoothed = moves.ewm(alpha=0.5, adjust=False).mean()
-{name: round(float(frame.diff().abs().mean().mean()), 4) for name, frame in {"as they are": moves, "smoothed": smoothed}.items()}
+{name: round(float(frame.diff().abs().mean().mean()), 4)
+ for name, frame in {"as they are": moves, "smoothed": smoothed}.items()}
 
 # %% [markdown]
 # **2.** What if F1 is measured on the *training* set instead? Predict on 1,000 training images and compute the next shares.
 
 # %% tags=["solution", "hide-cell"]
-sample = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:1000]]
-on_train = f1_score(sample.labels, shown.predict(sample).argmax(1), labels=range(10), average=None, zero_division=0)
+sample = data.train[torch.randperm(len(data.train),
+                                   generator=torch.Generator().manual_seed(0))[:1000]]
+on_train = f1_score(sample.labels, shown.predict(sample).argmax(1), labels=range(10), average=None,
+                    zero_division=0)
 next_shares(on_train).numpy().round(2)
 
 # %% [markdown]
@@ -423,7 +463,8 @@ next_shares(on_train).numpy().round(2)
 
 # %% tags=["solution", "hide-cell"]
 wanted = torch.arange(1, 11) / 55
-counted = torch.stack([torch.bincount(data.train.labels[draw_by_share(run, wanted)], minlength=10) for _ in range(200)]).float()
+counted = torch.stack([torch.bincount(data.train.labels[draw_by_share(run, wanted)], minlength=10)
+                       for _ in range(200)]).float()
 pd.DataFrame({"wanted": wanted, "counted": counted.mean(0) / run.batch_size}).round(3).T
 
 # %% [markdown]
@@ -434,8 +475,13 @@ pd.DataFrame({"wanted": wanted, "counted": counted.mean(0) / run.batch_size}).ro
 
 # %%
 alone = difference(table, "dynamic sampling", "random oversampling", "tail recall")
-two = difference(table, "dynamic sampling, two models", "random oversampling, two models", "tail recall")
-added = difference(table, "oversampling, validation images added", "dynamic sampling", "tail recall")
-verdict = (f"Against plain oversampling, dynamic sampling changes the tail recall by {alone:+%} points, and two fused models by "
-           f"{two:+%} against two oversampled ones; training on the validation images instead gives {added:+%}.")
-record("resampling/dynamic_sampling", results, verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
+two = difference(table, "dynamic sampling, two models", "random oversampling, two models",
+                 "tail recall")
+added = difference(table, "oversampling, validation images added", "dynamic sampling",
+                   "tail recall")
+verdict = (f"Against plain oversampling, dynamic sampling changes the tail recall by {alone:+%} "
+           f"points, and two fused models by "
+           f"{two:+%} against two oversampled ones; training on the validation images instead "
+           f"gives {added:+%}.")
+record("resampling/dynamic_sampling", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
+       data_hash=fingerprint(data))

@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -106,7 +108,8 @@ Linear(10)(torch.zeros(2, 1, 28, 28)).shape
 # %%
 baseline = Recipe(model=Net)
 linear = fit(replace(baseline, model=Linear), data, steps=STEPS)
-pd.Series(linear.history[-1]["recall"], name="validation recall, linear model").round(2).to_frame().T
+pd.Series(linear.history[-1]["recall"],
+          name="validation recall, linear model").round(2).to_frame().T
 
 # %% [markdown]
 # `Net` is the small convolutional network that the literature trains on these digits.
@@ -148,8 +151,11 @@ pd.DataFrame({name: torch.bincount(way(data.train, 0).labels).tolist() for name,
 
 # %%
 def oversample_with_noise(train, seed, sigma=0.1):
-    """Random oversampling; every copy gets Gaussian pixel noise of standard deviation `sigma` (white is 1)."""
-    larger = oversample(train, seed)  # imbalanced-learn keeps the originals first and appends the copies
+    """Random oversampling.
+
+    Every copy gets Gaussian pixel noise of standard deviation `sigma` (white is 1).
+    """
+    larger = oversample(train, seed)  # imbalanced-learn appends the copies to the originals
     originals, copies = larger.inputs[:len(train)], larger.inputs[len(train):]
     noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(seed)) * 255 * sigma
     noisy = (copies + noise).clamp(0, 255).to(torch.uint8)
@@ -168,8 +174,10 @@ def smote(train, seed, neighbours=5):
     from imblearn.over_sampling import SMOTE
 
     flat = train.inputs.flatten(1).numpy().astype(np.float32)
-    made, labels = SMOTE(k_neighbors=neighbours, random_state=seed).fit_resample(flat, train.labels.numpy())
-    images = torch.as_tensor(made).round().clamp(0, 255).to(torch.uint8).view(-1, *train.inputs.shape[1:])
+    made, labels = SMOTE(k_neighbors=neighbours,
+                         random_state=seed).fit_resample(flat, train.labels.numpy())
+    images = torch.as_tensor(made).round().clamp(0, 255).to(torch.uint8)
+    images = images.view(-1, *train.inputs.shape[1:])
     return Split(images, torch.as_tensor(labels))
 
 
@@ -204,7 +212,8 @@ def class_aware(run):
     """A class from a shuffled list of classes, then an image from that class's shuffled list."""
     labels = run.train.labels.cpu()
     present = labels.unique()
-    images = {int(label): endless((labels == label).nonzero().flatten(), run.generator) for label in present}
+    images = {int(label): endless((labels == label).nonzero().flatten(), run.generator)
+              for label in present}
     classes = endless(present, run.generator)
     while True:
         yield torch.tensor([next(images[next(classes)]) for _ in range(run.batch_size)])
@@ -224,7 +233,8 @@ def label_shuffling(run):
     rows = torch.empty(0, dtype=torch.long)
     while True:
         while len(rows) < run.batch_size:
-            epoch = [own[torch.randperm(largest, generator=run.generator) % len(own)] for own in members]
+            epoch = [own[torch.randperm(largest, generator=run.generator) % len(own)]
+                     for own in members]
             epoch = torch.cat(epoch)
             rows = torch.cat([rows, epoch[torch.randperm(len(epoch), generator=run.generator)]])
         yield rows[:run.batch_size]
@@ -258,11 +268,13 @@ def count_batches(recipe, batches=300, batch_size=128):
     train = recipe.resample(data.train, 0) if recipe.resample else data.train
     run = prepare(recipe, train, 10, batches, batch_size, seed=0)
     draw = recipe.sampler(run)
-    return torch.stack([torch.bincount(train.labels[next(draw)], minlength=10) for _ in range(batches)])
+    return torch.stack([torch.bincount(train.labels[next(draw)], minlength=10)
+                        for _ in range(batches)])
 
 
 drawn = {name: count_batches(recipes[name]) for name in
-         ("baseline", "random oversampling", "weighted sampler", "class-aware sampling", "label shuffling")}
+         ("baseline", "random oversampling", "weighted sampler", "class-aware sampling",
+          "label shuffling")}
 
 # %% mystnb={"image": {"alt": "Left: images of each digit per batch; plain sampling falls off exponentially, all others are flat at 12.8. Right: share of batches without a nine, large for plain sampling and almost zero for the others."}}
 figure, (left, right) = plt.subplots(1, 2, width_ratios=[3, 2])
@@ -281,7 +293,8 @@ right.tick_params(axis="y", labelsize=8)
 # differ in the spread around it:
 
 # %%
-spread = {name: float(counts[:, 9].float().std()) for name, counts in drawn.items() if name != "baseline"}
+spread = {name: float(counts[:, 9].float().std())
+          for name, counts in drawn.items() if name != "baseline"}
 pd.Series(spread, name="standard deviation of the nines in a batch").round(2).to_frame()
 
 # %% [markdown]
@@ -297,7 +310,8 @@ nines = data.train[data.train.labels == 9].inputs.float() / 255
 distance = torch.cdist(nines.flatten(1), nines.flatten(1)).fill_diagonal_(torch.inf)
 order = distance.topk(min(5, len(nines) - 1), largest=False).indices[:, -1]
 shown = torch.arange(10)
-plots.gallery(torch.cat([nines[shown], nines[order[shown]], (nines[shown] + nines[order[shown]]) / 2]))
+plots.gallery(torch.cat([nines[shown], nines[order[shown]],
+                         (nines[shown] + nines[order[shown]]) / 2]))
 
 # %% [markdown]
 # Where two nines differ in slant, the blend is not a third nine: it is two pale nines on top of each other. Pixels are a poor
@@ -306,7 +320,12 @@ plots.gallery(torch.cat([nines[shown], nines[order[shown]], (nines[shown] + nine
 # A number for the same thing: ink. Real strokes are nearly black or white; a blend has more grey.
 
 # %%
-grey = lambda images: float(((images > 0.2) & (images < 0.8)).float().mean() / (images > 0.2).float().mean())  # noqa: E731
+def grey(images):
+    """Share of the inked pixels that are neither black nor white."""
+    inked = images > 0.2
+    return float((inked & (images < 0.8)).float().mean() / inked.float().mean())
+
+
 made = smote(data.train, 0)
 made = made.inputs[len(data.train):][made.labels[len(data.train):] == 9].float() / 255
 f"grey share of the inked pixels: real nines {grey(nines):.0%}, SMOTE's nines {grey(made):.0%}"
@@ -319,7 +338,8 @@ f"grey share of the inked pixels: real nines {grey(nines):.0%}, SMOTE's nines {g
 # baseline with $\log \pi_c$ taken off each logit afterwards, and every remedy has to beat it.
 
 # %%
-fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS, steps=STEPS)
+fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS,
+               steps=STEPS)
 summary(fair.table)
 
 # %% [markdown]
@@ -329,14 +349,17 @@ summary(fair.table)
 plots.overview(fair.table, "tail recall")
 
 # %% tags=["hide-input"]
-claim("Oversampling lifts the recall of the three rarest digits by more than 20 points over the baseline.",
+claim("Oversampling lifts the recall of the three rarest digits by more than 20 points over the "
+      "baseline.",
       better(fair.table, "random oversampling", "baseline", "tail recall", by=0.20))
 
 # %% [markdown]
 # Class by class, look at the right end again: all four agree on the head and part in the tail.
 
 # %% mystnb={"image": {"alt": "Recall of each digit for four techniques; all agree on digits 0 to 5, the baseline drops steeply on 8 and 9."}}
-plots.per_class(fair.table, ["baseline", "logit adjustment", "random oversampling", "random undersampling"], fair.labels,
+plots.per_class(fair.table,
+                ["baseline", "logit adjustment", "random oversampling", "random undersampling"],
+                fair.labels,
                 data.class_names)
 
 # %% [markdown]
@@ -384,10 +407,13 @@ f"{free.mean / gain.mean:.0%} of the gain ({free:%} of {gain:%} points)"
 # Every remedy has to beat that line, not the baseline. Here they do, at equal steps:
 
 # %%
-differences(fair.table, "logit adjustment").loc[["random oversampling", "weighted sampler", "class-aware sampling", "SMOTE"]]
+differences(fair.table,
+            "logit adjustment").loc[["random oversampling", "weighted sampler",
+                                     "class-aware sampling", "SMOTE"]]
 
 # %% tags=["hide-input"]
-claim("Balanced sampling still beats the free correction by more than a point of balanced accuracy.",
+claim("Balanced sampling still beats the free correction by more than a point of balanced "
+      "accuracy.",
       better(fair.table, "random oversampling", "logit adjustment", by=0.01))
 
 # %% [markdown]
@@ -424,14 +450,19 @@ def source_sgd(parameters):
 
 
 source = Recipe(model=Net, optimizer=source_sgd, schedule=None)
-source_recipes = {"baseline": (source, 1, SEEDS), "weighted sampler": (replace(source, sampler=weighted), 1, SEEDS[:2]),
-                  "random oversampling": (replace(source, resample=oversample), 11860 / 4640, SEEDS[:2]),
-                  "random undersampling": (replace(source, resample=undersample), 120 / 4640, SEEDS[:2])}
+source_recipes = {"baseline": (source, 1, SEEDS),
+                  "weighted sampler": (replace(source, sampler=weighted), 1, SEEDS[:2]),
+                  "random oversampling": (replace(source, resample=oversample), 11860 / 4640,
+                                          SEEDS[:2]),
+                  "random undersampling": (replace(source, resample=undersample), 120 / 4640,
+                                           SEEDS[:2])}
 as_printed = []
 for name, (recipe, share, seeds) in source_recipes.items():
     taken = max(round(SOURCE_STEPS * share), 1)
-    as_printed.append(compare({name: recipe}, lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
-                              seeds=seeds, steps=taken, batch_size=64, protocol="source", select="validation",
+    as_printed.append(compare({name: recipe},
+                              lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
+                              seeds=seeds, steps=taken, batch_size=64, protocol="source",
+                              select="validation",
                               evaluate_every=max(taken // 20, 1)))
 results = pd.concat([fair.table, *(run.table for run in as_printed)], ignore_index=True)
 plots.published_and_reproduced(results, "T1")
@@ -445,14 +476,17 @@ claim("Under the source's protocol, the weighted sampler comes out as published.
 
 # %%
 one_draw = 100 * values(results, "baseline", "accuracy", protocol="source")
-in_print = {f"printed in {table}": published(table).set_index(["technique", "metric"]).value["baseline", "accuracy"].item()
+in_print = {f"printed in {table}": published(table).set_index(["technique",
+                                                               "metric"]).value["baseline",
+                                                                                "accuracy"].item()
             for table in ("T1", "T6")}
 pd.Series(in_print | {f"ours, seed {seed}": value for seed, value in one_draw.items()},
           name="baseline, accuracy (%)").round(1).to_frame().T
 
 # %% tags=["hide-input"]
 claim("Under the source's protocol, the seed alone moves the baseline by more than three points.",
-      Check(float(one_draw.max() - one_draw.min()) > 3, f"{len(one_draw)} seeds, {one_draw.min():.1f} to {one_draw.max():.1f} %",
+      Check(float(one_draw.max() - one_draw.min()) > 3,
+            f"{len(one_draw)} seeds, {one_draw.min():.1f} to {one_draw.max():.1f} %",
             not data.is_stand_in))
 
 # %% [markdown]
@@ -465,15 +499,18 @@ claim("Under the source's protocol, the seed alone moves the baseline by more th
 # best look with the last one:
 
 # %%
-pd.DataFrame({name: {"last": 100 * runs[-1]["accuracy"], "best on the test set": 100 * max(r["accuracy"] for r in runs)}
-              for run in as_printed for (name, seed), runs in run.history.items() if seed == SEEDS[0]}).T.round(2)
+pd.DataFrame({name: {"last": 100 * runs[-1]["accuracy"],
+                     "best on the test set": 100 * max(r["accuracy"] for r in runs)}
+              for run in as_printed
+              for (name, seed), runs in run.history.items() if seed == SEEDS[0]}).T.round(2)
 
 # %% [markdown]
 # **Precision sold as recall.** The printed per-class row of one sampler (*dynamic sampling*, next chapter) was read along the
 # wrong axis of the confusion matrix. The wrong way and the right way, for our oversampling on the three rarest digits:
 
 # %%
-pd.DataFrame({metric: [f"{mean(fair.table, 'random oversampling', metric, label=label):%}" for label in (7, 8, 9)]
+pd.DataFrame({metric: [f"{mean(fair.table, 'random oversampling', metric, label=label):%}"
+                       for label in (7, 8, 9)]
               for metric in ("recall", "precision")}, index=["7", "8", "9"])
 
 # %%
@@ -488,8 +525,10 @@ printed.pivot(index="technique", columns="class", values="value")
 
 # %%
 class_weights = 1 / data.class_counts
-wrong = torch.multinomial(class_weights, 5000, replacement=True, generator=torch.Generator().manual_seed(0))
-f"different images drawn in 5,000: {len(wrong.unique())}, with labels {data.train.labels[wrong].unique().tolist()}"
+wrong = torch.multinomial(class_weights, 5000, replacement=True,
+                          generator=torch.Generator().manual_seed(0))
+(f"different images drawn in 5,000: {len(wrong.unique())}, with labels "
+ f"{data.train.labels[wrong].unique().tolist()}")
 
 # %% [markdown]
 # The weights must be looked up by label: `(1 / class_counts)[labels]`.
@@ -518,7 +557,8 @@ between_them = fit(replace(baseline, sampler=square_root), data, steps=STEPS).hi
 # %% tags=["solution", "hide-cell"]
 share = count_batches(recipes["weighted sampler"]).float().mean(0) / 128
 tilted = share / data.class_counts
-pd.DataFrame({"share of a batch": share, "share of the loss with weights on top": tilted / tilted.sum()}).round(3).T
+pd.DataFrame({"share of a batch": share,
+              "share of the loss with weights on top": tilted / tilted.sum()}).round(3).T
 
 # %% [markdown]
 # **3.** How often does a batch of 128 hold no nine under plain sampling? Work it out with $(1 - p_9)^{128}$ and compare with the
@@ -526,7 +566,8 @@ pd.DataFrame({"share of a batch": share, "share of the loss with weights on top"
 
 # %% tags=["solution", "hide-cell"]
 p_nine = float(data.class_counts[9] / data.class_counts.sum())
-f"expected {(1 - p_nine) ** 128:.1%}, measured {float((drawn['baseline'][:, 9] == 0).float().mean()):.1%}"
+(f"expected {(1 - p_nine) ** 128:.1%}, measured "
+ f"{float((drawn['baseline'][:, 9] == 0).float().mean()):.1%}")
 
 # %% [markdown]
 # ## What to remember
@@ -535,6 +576,8 @@ f"expected {(1 - p_nine) ** 128:.1%}, measured {float((drawn['baseline'][:, 9] =
 # this chapter's results, which the benchmark reads.
 
 # %%
-verdict = (f"Showing rare digits more often lifts their recall by {gain:%} points; subtracting the log prior afterwards, "
+verdict = (f"Showing rare digits more often lifts their recall by {gain:%} points; subtracting "
+           f"the log prior afterwards, "
            f"without any retraining, already lifts it by {free:%}.")
-record("resampling/long_tailed_digits", results, verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
+record("resampling/long_tailed_digits", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
+       data_hash=fingerprint(data))

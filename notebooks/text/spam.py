@@ -24,7 +24,9 @@ except ModuleNotFoundError:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q",
+                    "git+https://github.com/YOUR-ACCOUNT/learning-from-imbalanced-data"],
+                   check=True)
 
 # %% tags=["hide-input"]
 import random
@@ -52,7 +54,13 @@ from scipy.sparse import coo_array, triu
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, precision_score, recall_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
@@ -95,20 +103,25 @@ DOWNLOAD_WEIGHTS = False
 # %%
 messages = load_messages(DATA)
 texts, labels = np.array(messages.texts, dtype=object), messages.labels
-pd.Series({"messages": len(texts), "spam": int(labels.sum()), "spam (%)": round(100 * labels.mean(), 1),
+pd.Series({"messages": len(texts), "spam": int(labels.sum()),
+           "spam (%)": round(100 * labels.mean(), 1),
            "words, median ham": int(np.median([len(text.split()) for text in texts[labels == 0]])),
-           "words, median spam": int(np.median([len(text.split()) for text in texts[labels == 1]]))}, name=messages.name).to_frame()
+           "words, median spam": int(np.median([len(text.split())
+                                                for text in texts[labels == 1]]))},
+          name=messages.name).to_frame()
 
 # %% [markdown]
 # Some of each. Messages are strangers' words: the table escapes them, and leaves out those that a page should not quote.
 
 # %% tags=["hide-input"]
-UNQUOTABLE = re.compile(r"sex|xxx|dating|dogging|fuck|shit|naked|nude|horny|adult|babe|girls|lover|darlin|\b18\b|\bdie\b|gay|cum\b|semen|seminal|orgasm", re.I)
+UNQUOTABLE = re.compile(r"sex|xxx|dating|dogging|fuck|shit|naked|nude|horny|adult|babe|girls|lover"
+                        r"|darlin|\b18\b|\bdie\b|gay|cum\b|semen|seminal|orgasm", re.I)
 
 
 def quotable(texts):
     """The places of messages fit to print, of a middle length."""
-    return [place for place, text in enumerate(texts) if not UNQUOTABLE.search(text) and 40 < len(text) < 150]
+    return [place for place, text in enumerate(texts) if not UNQUOTABLE.search(text)
+            and 40 < len(text) < 150]
 
 
 def show(columns):
@@ -117,7 +130,8 @@ def show(columns):
         return HTML(pd.DataFrame(columns).to_html(index=False, escape=True))
 
 
-show({kind: texts[labels == label][quotable(texts[labels == label])[:3]] for label, kind in enumerate(("ham", "spam"))})
+show({kind: texts[labels == label][quotable(texts[labels == label])[:3]]
+      for label, kind in enumerate(("ham", "spam"))})
 
 # %% [markdown]
 # ## First, take out the copies
@@ -141,7 +155,8 @@ def normalised(text):
 
 def jaccard(texts, size=5):
     """Jaccard's coefficient of the messages' character runs: a sparse matrix, shape (N, N)."""
-    runs = CountVectorizer(analyzer="char", ngram_range=(size, size), binary=True, lowercase=False, dtype=np.float32)
+    runs = CountVectorizer(analyzer="char", ngram_range=(size, size), binary=True, lowercase=False,
+                           dtype=np.float32)
     padded = [text.ljust(size) for text in texts]
     found = runs.fit_transform(padded)
     shared, lengths = triu(found @ found.T, k=1, format="coo"), np.asarray(found.sum(1)).ravel()
@@ -163,17 +178,21 @@ def pairs_above(similarity, least):
 
 def groups_of(pairs, size):
     """A number for each message, the same for all that are linked by pairs."""
-    return connected_components(coo_array((np.ones(pairs.shape[1]), pairs), shape=(size, size)), directed=False)[1]
+    return connected_components(coo_array((np.ones(pairs.shape[1]), pairs), shape=(size, size)),
+                                directed=False)[1]
 
 
 # %%
 plain = [normalised(text) for text in texts]
 by_runs, by_words = pairs_above(jaccard(plain), 0.7), pairs_above(cosine(plain), 0.9)
-found = {"exact": np.unique(texts, return_inverse=True)[1], "Jaccard": groups_of(by_runs, len(texts)),
-         "cosine": groups_of(by_words, len(texts)), "either": groups_of(np.hstack([by_runs, by_words]), len(texts))}
+found = {"exact": np.unique(texts, return_inverse=True)[1],
+         "Jaccard": groups_of(by_runs, len(texts)),
+         "cosine": groups_of(by_words, len(texts)),
+         "either": groups_of(np.hstack([by_runs, by_words]), len(texts))}
 groups = found["either"]
 first = np.sort(np.unique(groups, return_index=True)[1])  # the first message of each group
-pd.DataFrame({name: [sum(labels == label) - len(np.unique(numbers[labels == label])) for label in (0, 1)]
+pd.DataFrame({name: [sum(labels == label) - len(np.unique(numbers[labels == label]))
+                     for label in (0, 1)]
               for name, numbers in found.items()}, index=["ham taken out", "spam taken out"])
 
 # %% [markdown]
@@ -196,13 +215,15 @@ show({"one": [texts[a] for a, _ in printable], "another": [texts[b] for _, b in 
 def metrics_of(scores, labels, cut=0.0):
     """What matters for the rare class, from scores whose threshold is `cut`."""
     found = (scores > cut).astype(int)
-    return {"precision": precision_score(labels, found, zero_division=0), "recall": recall_score(labels, found),
+    return {"precision": precision_score(labels, found, zero_division=0),
+            "recall": recall_score(labels, found),
             "F1": f1_score(labels, found), "accuracy": float((found == labels).mean()),
-            "PR-AUC": average_precision_score(labels, scores), "recall at 99 % precision": recall_at(scores, labels, 0.99)}
+            "PR-AUC": average_precision_score(labels, scores),
+            "recall at 99 % precision": recall_at(scores, labels, 0.99)}
 
 
 def recall_at(scores, labels, least):
-    """The most spam that can be caught with at least that precision: a property of the curve, as PR-AUC is."""
+    """The most spam that can be caught with at least that precision."""
     precision, recall, _ = precision_recall_curve(labels, scores)
     return float(recall[precision >= least].max())
 
@@ -210,30 +231,38 @@ def recall_at(scores, labels, least):
 def fit_linear(texts, labels, strength=10.0, **options):
     """TF-IDF and logistic regression; returns a function from messages to log-odds of spam."""
     vectors = TfidfVectorizer()
-    model = LogisticRegression(C=strength, solver="liblinear", **options).fit(vectors.fit_transform(texts), labels)
+    model = LogisticRegression(C=strength, solver="liblinear",
+                               **options).fit(vectors.fit_transform(texts), labels)
     return lambda others: model.decision_function(vectors.transform(others))
 
 
 def leak(texts, labels, groups, seed):
     """Metrics with twins left in and taken out; the number of test messages that have a twin."""
-    train, test = train_test_split(np.arange(len(texts)), test_size=0.25, stratify=labels, random_state=seed)
+    train, test = train_test_split(np.arange(len(texts)), test_size=0.25, stratify=labels,
+                                   random_state=seed)
     crossing = np.isin(groups[train], groups[test])
     rng, others = np.random.default_rng(seed), []
     for label in (0, 1):
         count = int((crossing & (labels[train] == label)).sum())
-        others.append(rng.choice(np.flatnonzero(~crossing & (labels[train] == label)), count, replace=False))
+        others.append(rng.choice(np.flatnonzero(~crossing & (labels[train] == label)), count,
+                                 replace=False))
     kept = {"twins in": np.delete(train, np.concatenate(others)), "twins out": train[~crossing]}
-    scores = {name: fit_linear(texts[rows], labels[rows])(texts[test]) for name, rows in kept.items()}
+    scores = {name: fit_linear(texts[rows], labels[rows])(texts[test])
+              for name, rows in kept.items()}
     twins = np.isin(groups[test], groups[train])
-    return {name: metrics_of(found, labels[test]) for name, found in scores.items()}, int(twins.sum()), float(twins[labels[test] == 1].mean())
+    found = {name: metrics_of(some, labels[test]) for name, some in scores.items()}
+    return found, int(twins.sum()), float(twins[labels[test] == 1].mean())
 
 
 leaks = [leak(texts, labels, groups, seed) for seed in SEEDS]
 leaked = pd.concat([tidy(f"{messages.name}, copies left in", name, seed, found, protocol="leak")
-                    for seed, (both, *_) in zip(SEEDS, leaks, strict=True) for name, found in both.items()], ignore_index=True)
-print(f"test messages with a twin in training: {np.mean([count for _, count, _ in leaks]):.0f} of {len(texts) // 4}, "
+                    for seed, (both, *_) in zip(SEEDS, leaks, strict=True)
+                    for name, found in both.items()], ignore_index=True)
+print(f"test messages with a twin in training: {np.mean([count for _, count, _ in leaks]):.0f} of "
+      f"{len(texts) // 4}, "
       f"and {np.mean([share for *_, share in leaks]):.0%} of the spam")
-summary(leaked, ["precision", "recall", "F1", "PR-AUC", "recall at 99 % precision"], protocol="leak")
+summary(leaked, ["precision", "recall", "F1", "PR-AUC", "recall at 99 % precision"],
+        protocol="leak")
 
 # %% tags=["hide-input"]
 claim("Twins in the training split flatter the test, and the recall at 99 % precision most.",
@@ -245,7 +274,8 @@ claim("Twins in the training split flatter the test, and the recall at 99 % prec
 
 # %%
 texts_once, labels_once = texts[first], labels[first]
-{"messages": len(first), "spam": int(labels_once.sum()), "spam (%)": round(100 * float(labels_once.mean()), 1)}
+{"messages": len(first), "spam": int(labels_once.sum()),
+ "spam (%)": round(100 * float(labels_once.mean()), 1)}
 
 # %% [markdown]
 # ## Four levels of change
@@ -268,7 +298,10 @@ STOP_WORDS = sorted(ENGLISH_STOP_WORDS)
 
 
 def through_nlpaug(augmenter):
-    """A function ``(text, rng) -> str`` from one of nlpaug's augmenters; a message that it cannot change stays as it is."""
+    """A function ``(text, rng) -> str`` from one of nlpaug's augmenters.
+
+    A message that it cannot change stays as it is.
+    """
     def augment(text, rng):
         states = random.getstate(), np.random.get_state()
         random.seed(int(rng.integers(2**32)))
@@ -287,9 +320,12 @@ def through_nlpaug(augmenter):
 def letter_and_word_augmenters(wordnet=True):
     """nlpaug's augmenters of letters and words, by name; synonyms need WordNet."""
     made = {
-        "keyboard slips": nac.KeyboardAug(), "misread print": nac.OcrAug(), "random letters": nac.RandomCharAug(action="substitute"),
-        "misspelling": naw.SpellingAug(), "splitting": naw.SplitAug(), "swapping": naw.RandomWordAug(action="swap"),
-        "deletion": naw.RandomWordAug(action="delete"), "cropping": naw.RandomWordAug(action="crop"),
+        "keyboard slips": nac.KeyboardAug(), "misread print": nac.OcrAug(),
+        "random letters": nac.RandomCharAug(action="substitute"),
+        "misspelling": naw.SpellingAug(), "splitting": naw.SplitAug(),
+        "swapping": naw.RandomWordAug(action="swap"),
+        "deletion": naw.RandomWordAug(action="delete"),
+        "cropping": naw.RandomWordAug(action="crop"),
     }
     if wordnet:
         made["synonyms"] = naw.SynonymAug(aug_src="wordnet", stopwords=STOP_WORDS)
@@ -307,7 +343,8 @@ def tfidf_substitution(training_texts):
         statistics = TfIdf()
         statistics.train([text.split() for text in training_texts])
         statistics.save(folder)
-        return through_nlpaug(naw.TfIdfAug(model_path=folder, action="substitute", tokenizer=str.split))
+        return through_nlpaug(naw.TfIdfAug(model_path=folder, action="substitute",
+                                           tokenizer=str.split))
 
 
 # %% [markdown]
@@ -328,7 +365,8 @@ def synonyms(word, first_only=False):
 
 def replaceable(words, lookup, kept_out=ENGLISH_STOP_WORDS):
     """Places of the words that are no stop words and have synonyms."""
-    return [place for place, word in enumerate(words) if word.lower() not in kept_out and lookup(word)]
+    return [place for place, word in enumerate(words) if word.lower() not in kept_out
+            and lookup(word)]
 
 
 def replace_synonyms(words, rng, alpha, lookup=synonyms, kept_out=ENGLISH_STOP_WORDS):
@@ -376,7 +414,8 @@ def eda(text, rng, alpha=0.1, copies=4, lookup=synonyms):
     words = text.split()
     if not words:
         return [text] * copies
-    order = np.concatenate([rng.permutation(len(OPERATIONS)) for _ in range(-(-copies // len(OPERATIONS)))])[:copies]
+    order = np.concatenate([rng.permutation(len(OPERATIONS))
+                            for _ in range(-(-copies // len(OPERATIONS)))])[:copies]
     return [" ".join(OPERATIONS[which](words, rng, alpha, lookup)) for which in order]
 
 
@@ -389,7 +428,8 @@ def tiny(word):
     return {"big": ["large"], "prize": ["award"]}.get(word, [])
 
 
-[" ".join(operation(["the", "big", "prize"], np.random.default_rng(0), 0.4, tiny)) for operation in OPERATIONS]
+[" ".join(operation(["the", "big", "prize"], np.random.default_rng(0), 0.4, tiny))
+ for operation in OPERATIONS]
 
 
 # %% [markdown]
@@ -407,7 +447,8 @@ def apertium(texts, pair=("eng-spa", "spa-eng")):
     for direction in pair:
         spoken = [place for place, row in enumerate(rows) if row]
         together = "\n\n".join(rows[place] for place in spoken)
-        answer = subprocess.run(["apertium", "-u", direction], input=together, capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run(["apertium", "-u", direction], input=together, capture_output=True,
+                                text=True, check=True).stdout
         found = re.split(r"\n\s*\n", answer.strip("\n"))
         if len(found) != len(spoken):
             raise RuntimeError(f"Apertium returned {len(found)} messages for {len(spoken)}")
@@ -420,7 +461,8 @@ def translate(texts, tokenizer, model, batch=32):
     """Translate with a MarianMT network, by greedy decoding."""
     rows = []
     for start in range(0, len(texts), batch):
-        inputs = tokenizer([text or "." for text in texts[start:start + batch]], return_tensors="pt", padding=True, truncation=True)
+        inputs = tokenizer([text or "." for text in texts[start:start + batch]],
+                           return_tensors="pt", padding=True, truncation=True)
         with torch.no_grad():
             found = model.generate(**inputs, num_beams=1, do_sample=False, max_new_tokens=128)
         rows += tokenizer.batch_decode(found, skip_special_tokens=True)
@@ -448,7 +490,8 @@ def translator(download=False):
     if download or weights_here("Helsinki-NLP/opus-mt-en-de", "Helsinki-NLP/opus-mt-de-en"):
         return "MarianMT"
     if shutil.which("apertium"):
-        listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True, check=False).stdout.split()
+        listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True,
+                                check=False).stdout.split()
         if {"eng-spa", "spa-eng"} <= set(listed):
             return "Apertium"
     return None
@@ -467,16 +510,19 @@ MASKED_MODEL = "distilbert/distilbert-base-uncased"
 def in_context(text, rng, tokenizer, model, share=0.15, top=10):
     """Replace a share of the words by what a masked language model expects in their place."""
     words = text.split()
-    places = [place for place, word in enumerate(words) if word.isalpha() and word.lower() not in ENGLISH_STOP_WORDS]
+    places = [place for place, word in enumerate(words) if word.isalpha()
+              and word.lower() not in ENGLISH_STOP_WORDS]
     for place in rng.permutation(places)[:max(1, round(share * len(words)))].astype(int):
         hidden = " ".join([*words[:place], tokenizer.mask_token, *words[place + 1:]])
         inputs = tokenizer(hidden, return_tensors="pt", truncation=True, max_length=128)
         at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero().flatten()
         if len(at):  # not cut off
             with torch.no_grad():
-                scores, answers = model(**inputs).logits[0, at[0]].topk(min(top + 1, len(tokenizer)))
+                logits = model(**inputs).logits[0, at[0]]
+            scores, answers = logits.topk(min(top + 1, len(tokenizer)))
             guesses = tokenizer.convert_ids_to_tokens(answers.tolist())
-            good = [rank for rank, guess in enumerate(guesses) if guess.isalpha() and guess.lower() != words[place].lower()]
+            good = [rank for rank, guess in enumerate(guesses) if guess.isalpha()
+                    and guess.lower() != words[place].lower()]
             if good:
                 chances = scores[good].double().softmax(0).numpy()
                 words[place] = guesses[good[rng.choice(len(good), p=chances / chances.sum())]]
@@ -506,7 +552,7 @@ def generator_for(text, seed):
 
 
 def copies_of(name, texts, copies, seed=0, download=False):
-    """Copies of each message by one augmenter: a dict from message to list; and messages made per second."""
+    """Copies of each message by one augmenter, a dict, and messages made per second."""
     find_nltk_data()
     started = time.perf_counter()
     if name == "back-translation":
@@ -517,14 +563,16 @@ def copies_of(name, texts, copies, seed=0, download=False):
     elif name == "EDA as printed":
         bank = {text: [eda_as_printed(text, generator_for(text, seed))] for text in texts}
     else:
-        augment = contextual_augmenter(download) if name == "words in context" else letter_and_word_augmenters(name == "synonyms")[name]
-        bank = {text: [augment(text, rng) for rng in generator_for(text, seed).spawn(copies)] for text in texts}
+        augment = (contextual_augmenter(download) if name == "words in context"
+                   else letter_and_word_augmenters(name == "synonyms")[name])
+        bank = {text: [augment(text, rng) for rng in generator_for(text, seed).spawn(copies)]
+                for text in texts}
     made = sum(map(len, bank.values()))
     return bank, made / (time.perf_counter() - started)
 
 
 def eda_as_printed(text, rng, share=0.1):
-    """All four operations chained on one copy: no stop words, the first sense only, a fixed number of deletions."""
+    """All four operations on one copy; the first sense only, a fixed number of deletions."""
     words, first_sense = text.split(), partial(synonyms, first_only=True)
     for operation in (replace_synonyms, insert_synonyms):
         words = operation(words, rng, share, first_sense, kept_out=())
@@ -538,17 +586,23 @@ def eda_as_printed(text, rng, share=0.1):
 # %%
 wordnet, translated_by = find_nltk_data() is not None, translator(DOWNLOAD_WEIGHTS)
 LEVELS = {"character": ["keyboard slips", "misread print", "random letters"],
-          "word": ["misspelling", "splitting", "swapping", "deletion", "cropping", *["synonyms"] * wordnet,
+          "word": ["misspelling", "splitting", "swapping", "deletion",
+                   "cropping", *["synonyms"] * wordnet,
                    *["words in context"] * (DOWNLOAD_WEIGHTS or weights_here(MASKED_MODEL))],
-          "phrase": ["EDA"] * wordnet, "document": ["back-translation"] * (translated_by is not None)}
+          "phrase": ["EDA"] * wordnet,
+          "document": ["back-translation"] * (translated_by is not None)}
 names = [name for level in LEVELS.values() for name in level]
 spam = list(dict.fromkeys(texts[labels == 1]))
-made = parallel(copies_of, [(name, spam, COPIES, 0, DOWNLOAD_WEIGHTS) for name in [*names, *["EDA as printed"] * wordnet]])
+made = parallel(copies_of,
+                [(name, spam, COPIES, 0, DOWNLOAD_WEIGHTS)
+                 for name in [*names, *["EDA as printed"] * wordnet]])
 banks = {name: bank for name, (bank, _) in zip([*names, "EDA as printed"], made, strict=False)}
 speed = {name: rate for name, (_, rate) in zip(names, made, strict=False)}
-missing = {"synonyms and EDA: no WordNet": not wordnet, "words in context: no weights": "words in context" not in names,
+missing = {"synonyms and EDA: no WordNet": not wordnet,
+           "words in context: no weights": "words in context" not in names,
            "back-translation: neither weights nor Apertium": translated_by is None}
-print(f"back-translation by {translated_by};", "left out:", ", ".join(what for what, gone in missing.items() if gone) or "nothing")
+print(f"back-translation by {translated_by};", "left out:",
+      ", ".join(what for what, gone in missing.items() if gone) or "nothing")
 
 # %% [markdown]
 # One message through all of them. Look at what a filter could still recognise.
@@ -557,12 +611,14 @@ print(f"back-translation by {translated_by};", "left out:", ", ".join(what for w
 def ladder(text, banks, levels):
     """A message through every augmenter, coloured by level."""
     rows = [("original", text, "#333")]
-    for (level, members), colour in zip(levels.items(), ("#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True):
+    for (level, members), colour in zip(levels.items(),
+                                        ("#0072B2", "#009E73", "#CC79A7", "#D55E00"), strict=True):
         rows += [(f"{name} ({level})", banks[name][text][0], colour) for name in members]
     ax = plt.subplots(figsize=(8.2, 0.42 * len(rows)))[1]
     for place, (name, changed, colour) in enumerate(rows):
         ax.text(0.3, -place, name, color=colour, ha="right", va="center", fontsize=8.5)
-        shown = "\n".join(textwrap.wrap(changed.replace("$", r"\$").encode("ascii", "replace").decode(), 78)[:2])
+        printable = changed.replace("$", r"\$").encode("ascii", "replace").decode()
+        shown = "\n".join(textwrap.wrap(printable, 78)[:2])
         ax.text(0.32, -place, shown, va="center", fontsize=8, family="monospace", color="#111")
     ax.set(xlim=(0, 1.3), ylim=(-len(rows) + 0.4, 0.6))
     ax.axis("off")
@@ -570,8 +626,10 @@ def ladder(text, banks, levels):
 
 def presentable(text):
     """Short, plainly spam, and fit to print in every version."""
-    versions = [text, *(eda(text, generator_for(text, 0)) if wordnet else []), *(copy for bank in banks.values() for copy in bank[text])]
-    plainly = len(text) < 110 and text.isascii() and re.search(r"\b(win|won|prize|free|call)\b", text, re.I)
+    versions = [text, *(eda(text, generator_for(text, 0)) if wordnet else []),
+                *(copy for bank in banks.values() for copy in bank[text])]
+    plainly = (len(text) < 110 and text.isascii()
+               and re.search(r"\b(win|won|prize|free|call)\b", text, re.I))
     return bool(plainly) and not any(map(UNQUOTABLE.search, versions))
 
 
@@ -589,7 +647,7 @@ def words_of(text):
 
 
 def kept_and_new(bank, known):
-    """Share of the words that stay, and share of the copies' changed words that the collection does not know."""
+    """Share of the words that stay, and of the changed ones the share that is unknown."""
     kept, changed, new = [], 0, 0
     for text, copies in bank.items():
         own = Counter(words_of(text))
@@ -605,7 +663,8 @@ known = {word for text in texts for word in words_of(text)}
 shares = {name: kept_and_new(banks[name], known) for name in names}
 pd.DataFrame({"messages per second": {name: f"{speed[name]:,.0f}" for name in names},
               "words kept (%)": {name: f"{100 * kept:.0f}" for name, (kept, _) in shares.items()},
-              "of the changed, unknown (%)": {name: f"{100 * new:.0f}" for name, (_, new) in shares.items()}})
+              "of the changed, unknown (%)": {name: f"{100 * new:.0f}"
+                                              for name, (_, new) in shares.items()}})
 
 # %% [markdown]
 # Changed letters make words that no message holds. TF-IDF gives each of them a column of its own, that no test message will fill.
@@ -622,7 +681,8 @@ pd.DataFrame({"messages per second": {name: f"{speed[name]:,.0f}" for name in na
 # %%
 def split(labels, seed):
     """Rows to train, validate and test on: 60, 15 and 25 %, stratified."""
-    rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
+    rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels,
+                                  random_state=seed)
     train, val = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=seed)
     return train, val, test
 
@@ -644,16 +704,19 @@ def undersample(texts, labels, rng):
 
 
 def undersample_alike(texts, labels):
-    """All spam, and as many ham messages: those that resemble another ham message most are dropped first."""
+    """All spam and as many ham messages; ham that resembles other ham goes first."""
     ham = np.flatnonzero(labels == 0)
     closest = cosine([normalised(texts[place]) for place in ham])
     highest = np.zeros(len(ham))
-    np.maximum.at(highest, closest.col, closest.data)  # with the ones before it, so that one of a pair stays
-    kept = np.sort(np.concatenate([ham[np.argsort(highest, kind="stable")[:int(labels.sum())]], np.flatnonzero(labels == 1)]))
+    # each with the ones before it, so that one of a pair stays
+    np.maximum.at(highest, closest.col, closest.data)
+    kept = np.sort(np.concatenate([ham[np.argsort(highest, kind="stable")[:int(labels.sum())]],
+                                   np.flatnonzero(labels == 1)]))
     return [texts[place] for place in kept], labels[kept]
 
 
-[with_copies(["ham", "ok", "k", "win"], np.array([0, 0, 0, 1]), {"win": ["w1n", "wiin"]}, np.random.default_rng(0), level)[0]
+[with_copies(["ham", "ok", "k", "win"], np.array([0, 0, 0, 1]), {"win": ["w1n", "wiin"]},
+             np.random.default_rng(0), level)[0]
  for level in (True, False)]
 
 # %%
@@ -672,7 +735,8 @@ def training_set(technique, texts, labels, banks, seed):
         return undersample_alike(texts, labels)
     if name == "TF-IDF substitution":
         augment = tfidf_substitution(texts)
-        bank = {text: [augment(text, generator_for(text, seed))] for text, label in zip(texts, labels, strict=True) if label}
+        bank = {text: [augment(text, generator_for(text, seed))]
+                for text, label in zip(texts, labels, strict=True) if label}
         return with_copies(texts, labels, bank, rng, level)
     return with_copies(texts, labels, banks[name], rng, level) if name in banks else (texts, labels)
 
@@ -688,7 +752,8 @@ def scored(scores, labels, class_counts, cut=0.0):
     """The house metrics and those of the rare class, at a threshold."""
     logits = torch.stack([torch.zeros(len(scores)), torch.as_tensor(scores - cut).float()], dim=1)
     overall, rare = metrics.evaluate(logits, labels, class_counts), metrics_of(scores, labels, cut)
-    return {name: value for name, value in overall.items() if name not in ("accuracy", "PR-AUC")}, rare
+    return {name: value
+            for name, value in overall.items() if name not in ("accuracy", "PR-AUC")}, rare
 
 
 def run_linear(technique, texts, labels, banks, seed, dataset):
@@ -703,9 +768,12 @@ def run_linear(technique, texts, labels, banks, seed, dataset):
     scores, cut = models[best](texts[test]), best_threshold(checked[best], labels[val])
     counts = np.bincount(labels[train])
     seconds = time.process_time() - started
-    extra = {"F1, chosen threshold": f1_score(labels[test], scores > cut), "spam share": float(np.mean(targets)),
-             "F1 at C = 1": f1_score(labels[test], models[1.0](texts[test]) > 0), "C": best, "seconds": seconds}
-    cuts = {technique: 0.0} | ({"chosen threshold": cut, "logit adjustment": float(np.log(counts[1] / counts[0]))}
+    extra = {"F1, chosen threshold": f1_score(labels[test], scores > cut),
+             "spam share": float(np.mean(targets)),
+             "F1 at C = 1": f1_score(labels[test], models[1.0](texts[test]) > 0), "C": best,
+             "seconds": seconds}
+    cuts = {technique: 0.0} | ({"chosen threshold": cut,
+                                "logit adjustment": float(np.log(counts[1] / counts[0]))}
                                if technique == "baseline" else {})
     rows = []
     for name, place in cuts.items():
@@ -714,18 +782,23 @@ def run_linear(technique, texts, labels, banks, seed, dataset):
     return pd.concat(rows), scores
 
 
-TECHNIQUES = ["baseline", "class weights", "random oversampling", "random undersampling", "near-duplicate undersampling",
+TECHNIQUES = ["baseline", "class weights", "random oversampling", "random undersampling",
+              "near-duplicate undersampling",
               *names, "TF-IDF substitution", "random oversampling, one copy",
-              *[f"{name}, one copy" for name in ("EDA", "EDA as printed", "back-translation") if name in banks]]
+              *[f"{name}, one copy"
+                for name in ("EDA", "EDA as printed", "back-translation") if name in banks]]
 dataset = messages.name
-jobs = [(technique, texts_once, labels_once, {name: banks[name] for name in banks if technique.startswith(name)}, seed, dataset)
+jobs = [(technique, texts_once, labels_once,
+         {name: banks[name] for name in banks if technique.startswith(name)}, seed, dataset)
         for technique in TECHNIQUES for seed in SEEDS]
 runs = parallel(run_linear, jobs)
 linear = pd.concat([table for table, _ in runs], ignore_index=True)
 scores = {(job[0], job[4]): found for job, (_, found) in zip(jobs, runs, strict=True)}
 SHOWN = ["precision", "F1", "F1, chosen threshold", "PR-AUC", "recall at 99 % precision", "ECE"]
 share = {name: values(linear, name, "spam share").mean() for name in TECHNIQUES}
-alike = pd.Series(list(share), index=[f"{100 * value:.0f}" for value in share.values()]).groupby(level=0, sort=False).agg(", ".join)
+alike = pd.Series(list(share),
+                  index=[f"{100 * value:.0f}"
+                         for value in share.values()]).groupby(level=0, sort=False).agg(", ".join)
 show({"spam in training (%)": alike.index, "techniques": alike.to_numpy()})
 
 # %%
@@ -742,36 +815,47 @@ plots.gaps(level, "baseline", "F1")
 
 # %% tags=["hide-input"]
 if {"EDA", "back-translation"} <= set(names):
-    display(claim("In F1 at the same spam share, EDA cannot be told from plain repetition, and back-translation is below it.",
-                  indistinguishable(level, "EDA", "random oversampling", "F1") & better(level, "random oversampling", "back-translation", "F1")))
+    display(claim("In F1 at the same spam share, EDA cannot be told from plain repetition, and "
+                  "back-translation is below it.",
+                  indistinguishable(level, "EDA", "random oversampling", "F1")
+                  & better(level, "random oversampling", "back-translation", "F1")))
 
 # %% [markdown]
 # Now the order of the messages, for the same models. Look at how many dots are hollow.
 
 # %% mystnb={"image": {"alt": "Paired differences in PR-AUC to the baseline with intervals; most dots lie near zero."}}
-plots.gaps(level[~level.technique.isin(["chosen threshold", "logit adjustment"])], "baseline", "PR-AUC")
+plots.gaps(level[~level.technique.isin(["chosen threshold", "logit adjustment"])], "baseline",
+           "PR-AUC")
 
 # %% tags=["hide-input"]
-claim("Throwing ham away costs more than a point of PR-AUC.", better(level, "baseline", "random undersampling", "PR-AUC", by=0.01))
+claim("Throwing ham away costs more than a point of PR-AUC.",
+      better(level, "baseline", "random undersampling", "PR-AUC", by=0.01))
 
 # %% [markdown]
 # One augmentation is oversampling in disguise: a bag of words does not see the order of words, so a swap changes nothing.
 
 # %% tags=["hide-input"]
-swapped = float((values(level, "swapping", "PR-AUC") - values(level, "random oversampling", "PR-AUC")).abs().max())
+swapped = float((values(level, "swapping", "PR-AUC")
+                 - values(level, "random oversampling", "PR-AUC")).abs().max())
 claim("For a bag of words, swapping words is plain oversampling.",
-      Check(swapped < 0.005, f"largest difference in PR-AUC over the splits: {100 * swapped:.2f} points", not dataset.startswith("stand-in")))
+      Check(swapped < 0.005,
+            f"largest difference in PR-AUC over the splits: {100 * swapped:.2f} points",
+            not dataset.startswith("stand-in")))
 
 # %% [markdown]
 # A repeated message invents nothing. So the fair rival of an augmentation is not the baseline but oversampling, at the same spam share:
 
 # %% mystnb={"image": {"alt": "Paired differences in PR-AUC between each text augmentation and plain oversampling at the same spam share, with intervals."}}
-plots.gaps(level[level.technique.isin([*names, "TF-IDF substitution", "random oversampling"])], "random oversampling", "PR-AUC")
+plots.gaps(level[level.technique.isin([*names, "TF-IDF substitution", "random oversampling"])],
+           "random oversampling", "PR-AUC")
 
 # %% tags=["hide-input"]
-most = max((difference(level, name, "random oversampling", "PR-AUC").high, name) for name in [*names, "TF-IDF substitution"])
-claim("No augmentation orders the messages better than plain repetition by as much as a point of PR-AUC.",
-      Check(most[0] < 0.01, f"the highest end of an interval is {100 * most[0]:+.1f} points, of {most[1]}", not dataset.startswith("stand-in")))
+most = max((difference(level, name, "random oversampling", "PR-AUC").high, name)
+           for name in [*names, "TF-IDF substitution"])
+claim("No augmentation orders the messages better than plain repetition by as much as a point of "
+      "PR-AUC.",
+      Check(most[0] < 0.01, f"the highest end of an interval is {100 * most[0]:+.1f} points, of "
+                            f"{most[1]}", not dataset.startswith("stand-in")))
 
 # %% [markdown]
 # And at their own shares, with one copy of each message, as the published experiment has it:
@@ -786,11 +870,13 @@ summary(own, ["spam share", *SHOWN])
 # %% mystnb={"image": {"alt": "Precision against recall for the baseline, oversampling and two augmentations, one split; the curves run close together and fall at the right end."}}
 figure, ax = plt.subplots()
 first_test = labels_once[split(labels_once, SEEDS[0])[2]]
-for name in ["baseline", "random oversampling", *[name for name in ("EDA", "back-translation") if name in names]]:
+for name in ["baseline", "random oversampling",
+             *[name for name in ("EDA", "back-translation") if name in names]]:
     precision, recall, _ = precision_recall_curve(first_test, scores[name, SEEDS[0]])
     ax.plot(100 * recall, 100 * precision, color=plots.colour(name), label=name)
 ax.axhline(99, color="#555", linestyle=":", linewidth=1)
-ax.set(xlabel=f"recall of the {first_test.sum()} test spam messages (%)", ylabel="precision (%)", ylim=(70, 100.5), xlim=(50, 100.5))
+ax.set(xlabel=f"recall of the {first_test.sum()} test spam messages (%)", ylabel="precision (%)",
+       ylim=(70, 100.5), xlim=(50, 100.5))
 ax.legend(loc="lower left", fontsize=8)
 
 # %% [markdown]
@@ -829,9 +915,12 @@ class TextCNN(nn.Module):
 
 def mixed_pairs(vectors, labels, run, alpha=1.0):
     """Vectors and one-hot labels, blended with those of random partners."""
-    share, partner = float(run.rng.beta(alpha, alpha)), torch.randperm(len(labels), generator=run.generator)
+    share = float(run.rng.beta(alpha, alpha))
+    partner = torch.randperm(len(labels), generator=run.generator)
+
     targets = F.one_hot(labels, len(run.class_counts)).float()
-    return share * vectors + (1 - share) * vectors[partner], share * targets + (1 - share) * targets[partner]
+    return (share * vectors + (1 - share) * vectors[partner],
+            share * targets + (1 - share) * targets[partner])
 
 
 def mixup_words(run, inputs, labels):
@@ -854,7 +943,9 @@ def mixup_sentences(run, inputs, labels):
 def dictionary_of(texts):
     """Numbers of the words that occur at least twice, from 2 on."""
     counts = Counter(word for text in texts for word in words_of(normalised(text)))
-    return {word: number for number, word in enumerate(sorted(word for word, count in counts.items() if count > 1), start=2)}
+    return {word: number
+            for number, word in enumerate(sorted(word for word, count in counts.items()
+                                                 if count > 1), start=2)}
 
 
 def numbered(texts, dictionary, length=40):
@@ -870,9 +961,12 @@ toy = dictionary_of(["win a big prize", "a big win"])
 toy, numbered(["win the big one", ""], toy, length=5).tolist()
 
 # %%
-NETWORKS = {"network": {}, "network, logit adjustment": {"posthoc": logit_adjustment}, "network, random oversampling": {"resample": oversample},
-            "network, MixUp on words": {"objective": mixup_words}, "network, MixUp on sentences": {"objective": mixup_sentences},
-            "network, MixUp on sentences + oversampling": {"objective": mixup_sentences, "resample": oversample}}
+NETWORKS = {"network": {}, "network, logit adjustment": {"posthoc": logit_adjustment},
+            "network, random oversampling": {"resample": oversample},
+            "network, MixUp on words": {"objective": mixup_words},
+            "network, MixUp on sentences": {"objective": mixup_sentences},
+            "network, MixUp on sentences + oversampling": {"objective": mixup_sentences,
+                                                           "resample": oversample}}
 NETWORKS |= {"network, EDA": {}, "network, EDA, counted after": {}} if "EDA" in names else {}
 
 
@@ -886,28 +980,37 @@ def run_network(technique, texts, labels, bank, seed, steps, dataset):
     parts = [Split(numbered(some, dictionary), torch.as_tensor(marks)) for some, marks in
              ((sample, targets), (texts[val], labels[val]), (texts[test], labels[test]))]
     model = partial(TextCNN, words=len(dictionary) + 2)
-    recipe = Recipe(model=model, optimizer=partial(torch.optim.Adam, lr=4e-3), **NETWORKS[technique])
-    trained = fit(recipe, Dataset(dataset, ("ham", "spam"), *parts), steps=steps, batch_size=64, seed=seed, evaluate_every=steps)
+    recipe = Recipe(model=model, optimizer=partial(torch.optim.Adam, lr=4e-3),
+                    **NETWORKS[technique])
+    trained = fit(recipe, Dataset(dataset, ("ham", "spam"), *parts), steps=steps, batch_size=64,
+                  seed=seed, evaluate_every=steps)
     logits = trained.predict(parts[2]).double()
-    overall, rare = scored((logits[:, 1] - logits[:, 0]).numpy(), labels[test], np.bincount(labels[train]))
-    return pd.concat([tidy(dataset, technique, seed, overall), tidy(dataset, technique, seed, rare | {"seconds": trained.seconds})])
+    overall, rare = scored((logits[:, 1] - logits[:, 0]).numpy(), labels[test],
+                           np.bincount(labels[train]))
+    return pd.concat([tidy(dataset, technique, seed, overall),
+                      tidy(dataset, technique, seed, rare | {"seconds": trained.seconds})])
 
 
-jobs = [(technique, texts_once, labels_once, banks["EDA"] if "EDA" in technique else None, seed, STEPS, dataset)
+jobs = [(technique, texts_once, labels_once, banks["EDA"] if "EDA" in technique else None, seed,
+         STEPS, dataset)
         for technique in NETWORKS for seed in SEEDS]
 deep = pd.concat(parallel(run_network, jobs), ignore_index=True)
 fair = pd.concat([linear, deep], ignore_index=True)
-summary(fair[fair.technique.isin(["baseline", *NETWORKS])], ["precision", "F1", "PR-AUC", "recall at 99 % precision", "ECE", "seconds"])
+summary(fair[fair.technique.isin(["baseline", *NETWORKS])],
+        ["precision", "F1", "PR-AUC", "recall at 99 % precision", "ECE", "seconds"])
 
 # %% [markdown]
 # The first row is the linear model from above. Look at the differences to the plain network.
 
 # %% mystnb={"image": {"alt": "Paired differences in PR-AUC to the plain network with intervals, for oversampling, EDA, and MixUp on words and sentences."}}
-plots.gaps(deep[~deep.technique.isin(["network, logit adjustment", "network, EDA, counted after"])], "network", "PR-AUC")
+plots.gaps(deep[~deep.technique.isin(["network, logit adjustment", "network, EDA, counted after"])],
+           "network", "PR-AUC")
 
 # %% tags=["hide-input"]
-claim("In so few steps oversampling helps the network, and MixUp alone harms it, on words and on sentences.",
-      better(deep, "network, random oversampling", "network", "PR-AUC") & better(deep, "network", "network, MixUp on words", "PR-AUC")
+claim("In so few steps oversampling helps the network, and MixUp alone harms it, on words and on "
+      "sentences.",
+      better(deep, "network, random oversampling", "network", "PR-AUC")
+      & better(deep, "network", "network, MixUp on words", "PR-AUC")
       & better(deep, "network", "network, MixUp on sentences", "PR-AUC"))
 
 # %% [markdown]
@@ -923,14 +1026,16 @@ claim("In so few steps oversampling helps the network, and MixUp alone harms it,
 # %%
 remedies = ["chosen threshold", "logit adjustment", "class weights", "random oversampling",
             *[name for name in ("EDA", "back-translation") if name in names]]
-pd.Series({name: f"{difference(level, name, 'baseline', 'F1'):+%}" for name in remedies}, name="F1 minus baseline (points)").to_frame()
+pd.Series({name: f"{difference(level, name, 'baseline', 'F1'):+%}" for name in remedies},
+          name="F1 minus baseline (points)").to_frame()
 
 # %% [markdown]
 # **Tune first.** The published baseline leaves the regularisation at $C = 1$. What does tuning it on validation bring, without any other change?
 
 # %%
 tuned = values(linear, "baseline", "F1") - values(linear, "baseline", "F1 at C = 1")
-f"F1 of the baseline, C chosen on validation minus C = 1: {Interval(*metrics.t_interval(tuned), len(tuned)):+%} points"
+(f"F1 of the baseline, C chosen on validation minus C = 1: "
+ f"{Interval(*metrics.t_interval(tuned), len(tuned)):+%} points")
 
 # %% [markdown]
 # **Calibration.** A model that saw half spam believes in half spam. Compare the ECE column above: a filter that shows probabilities should not
@@ -948,7 +1053,8 @@ f"F1 of the baseline, C chosen on validation minus C = 1: {Interval(*metrics.t_i
 # %%
 def run_source(technique, texts, labels, banks, seed, dataset):
     """One technique as the source does it, on one split."""
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
+    train, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels,
+                                   random_state=seed)
     sample, targets, rng = list(texts[train]), labels[train], np.random.default_rng(seed)
     vectors = TfidfVectorizer().fit(sample)
     name = technique.removesuffix(", fitted afterwards")
@@ -958,17 +1064,21 @@ def run_source(technique, texts, labels, banks, seed, dataset):
         sample, targets = undersample(sample, targets, rng)
     elif name in banks:
         sample, targets = with_copies(sample, targets, banks[name], rng, level=False)
-    unseen = np.mean([word not in vectors.vocabulary_ for text in sample[len(train):] for word in words_of(text)] or [0.0])
+    unseen = np.mean([word not in vectors.vocabulary_ for text in sample[len(train):]
+                      for word in words_of(text)] or [0.0])
     if technique != name:
         vectors = TfidfVectorizer().fit(sample)
     model = LogisticRegression().fit(vectors.transform(sample), targets)
     found = metrics_of(model.decision_function(vectors.transform(texts[test])), labels[test])
-    return tidy(dataset, technique, seed, found | {"spam share": targets.mean(), "words dropped": unseen}, protocol="source")
+    return tidy(dataset, technique, seed,
+                found | {"spam share": targets.mean(), "words dropped": unseen}, protocol="source")
 
 
 copied = [name for name in ("back-translation", "EDA") if name in names]
-SOURCE = ["baseline", "random oversampling", "random undersampling", *copied, *[f"{name}, fitted afterwards" for name in copied]]
-jobs = [(technique, texts, labels, {name: banks[name] for name in copied}, seed, f"{messages.name}, copies left in")
+SOURCE = ["baseline", "random oversampling",
+          "random undersampling", *copied, *[f"{name}, fitted afterwards" for name in copied]]
+jobs = [(technique, texts, labels, {name: banks[name] for name in copied}, seed,
+         f"{messages.name}, copies left in")
         for technique in SOURCE for seed in SEEDS]
 as_printed = pd.concat(parallel(run_source, jobs), ignore_index=True)
 results = pd.concat([fair, as_printed, leaked], ignore_index=True)
@@ -978,22 +1088,28 @@ plots.published_and_reproduced(results, "T5 print", "F1")
 plots.published_and_reproduced(results, "T5 notebook", "F1")
 
 # %%
-summary(as_printed, ["precision", "recall", "F1", "accuracy", "spam share", "words dropped"], protocol="source")
+summary(as_printed, ["precision", "recall", "F1", "accuracy", "spam share", "words dropped"],
+        protocol="source")
 
 # %% tags=["hide-input"]
-claim("The source's baseline comes out as published, within three points of F1.", between(results, "baseline", "F1", 0.84, 0.91, protocol="source"))
+claim("The source's baseline comes out as published, within three points of F1.",
+      between(results, "baseline", "F1", 0.84, 0.91, protocol="source"))
 
 # %% [markdown]
 # Do the methods really differ, once the splits are repeated? In paired differences to oversampling:
 
 # %%
-differences(as_printed, "random oversampling", ["precision", "recall", "F1"], protocol="source").loc[["baseline", *copied]]
+differences(as_printed, "random oversampling", ["precision", "recall", "F1"],
+            protocol="source").loc[["baseline", *copied]]
 
 # %% tags=["hide-input"]
 if len(copied) == 2:
-    display(claim("Under the source's protocol all three beat its baseline, and plain repetition is above back-translation.",
-                  better(results, "back-translation", "baseline", "F1", protocol="source") & better(results, "EDA", "baseline", "F1", protocol="source")
-                  & better(results, "random oversampling", "back-translation", "F1", protocol="source")))
+    display(claim("Under the source's protocol all three beat its baseline, and plain repetition "
+                  "is above back-translation.",
+                  better(results, "back-translation", "baseline", "F1", protocol="source")
+                  & better(results, "EDA", "baseline", "F1", protocol="source")
+                  & better(results, "random oversampling", "back-translation", "F1",
+                           protocol="source")))
 
 # %% [markdown]
 # Why the columns differ, and what to know before you quote them:
@@ -1018,12 +1134,15 @@ f"F1 of the source's baseline over {len(spread)} splits: {spread.min():.1f} to {
 
 # %%
 if wordnet:
-    pair = {"as in the paper: one operation a copy": eda(example, generator_for(example, 0), copies=4),
-            "as printed: all four on one copy": [eda_as_printed(example, generator_for(example, 0))]}
-    display(show([{"way": way, "copy": copy} for way, made_copies in pair.items() for copy in made_copies]))
+    rng = partial(generator_for, example, 0)
+    pair = {"as in the paper: one operation a copy": eda(example, rng(), copies=4),
+            "as printed: all four on one copy": [eda_as_printed(example, rng())]}
+    display(show([{"way": way, "copy": copy} for way, made_copies in pair.items()
+                  for copy in made_copies]))
 
 # %%
-kept_words = {name: kept_and_new(banks[name], known)[0] for name in ("EDA", "EDA as printed") if name in banks}
+kept_words = {name: kept_and_new(banks[name], known)[0]
+              for name in ("EDA", "EDA as printed") if name in banks}
 {name: f"{share:.0%} of the words kept" for name, share in kept_words.items()}
 
 # %% [markdown]
@@ -1036,7 +1155,8 @@ kept_words = {name: kept_and_new(banks[name], known)[0] for name in ("EDA", "EDA
 def sketch(text, size=5):
     """A MinHash of a message's character runs."""
     signature = MinHash(num_perm=64, seed=0)
-    signature.update_batch([text[start:start + size].encode() for start in range(max(len(text) - size + 1, 1))])
+    signature.update_batch([text[start:start + size].encode()
+                            for start in range(max(len(text) - size + 1, 1))])
     return signature
 
 
@@ -1055,12 +1175,15 @@ f"found {np.mean([b in index.query(sketches[a]) for a, b in wanted]):.0%} of {le
 def strength_on_validation(alpha, seed=0):
     """Validation PR-AUC with EDA at this strength."""
     train, val, _ = split(labels_once, seed)
-    bank = {text: eda(text, generator_for(text, seed), alpha, COPIES) for text in texts_once[train][labels_once[train] == 1]}
-    sample, targets = with_copies(list(texts_once[train]), labels_once[train], bank, np.random.default_rng(seed))
+    bank = {text: eda(text, generator_for(text, seed), alpha, COPIES)
+            for text in texts_once[train][labels_once[train] == 1]}
+    sample, targets = with_copies(list(texts_once[train]), labels_once[train], bank,
+                                  np.random.default_rng(seed))
     return average_precision_score(labels_once[val], fit_linear(sample, targets)(texts_once[val]))
 
 
-{alpha: round(strength_on_validation(alpha), 3) for alpha in (0.05, 0.1, 0.3, 0.5)} if wordnet else "needs WordNet"
+{alpha: round(strength_on_validation(alpha), 3)
+ for alpha in (0.05, 0.1, 0.3, 0.5)} if wordnet else "needs WordNet"
 
 # %% [markdown]
 # **3.** Choose a threshold for 99 % precision on validation. What precision does the test set see?
@@ -1071,7 +1194,8 @@ model = fit_linear(list(texts_once[train]), labels_once[train])
 precision, _, cuts = precision_recall_curve(labels_once[val], model(texts_once[val]))
 cut = cuts[np.argmax(precision[:-1] >= 0.99)]
 said = model(texts_once[test]) >= cut
-f"precision on the test set {precision_score(labels_once[test], said):.1%}, recall {recall_score(labels_once[test], said):.1%}"
+(f"precision on the test set {precision_score(labels_once[test], said):.1%}, recall "
+ f"{recall_score(labels_once[test], said):.1%}")
 
 # %% [markdown]
 # ## What to remember
@@ -1081,8 +1205,13 @@ f"precision on the test set {precision_score(labels_once[test], said):.1%}, reca
 
 # %%
 best = max([*names, "TF-IDF substitution"], key=lambda name: mean(level, name, "PR-AUC").mean)
-verdict = (f"Of {len(names) + 1} ways to invent spam, the best, {best}, changes PR-AUC by {difference(level, best, 'baseline', 'PR-AUC'):+%} points against no copies "
-           f"and by {difference(level, best, 'random oversampling', 'PR-AUC'):+%} against plain repetition; "
-           f"a threshold chosen on validation changes F1 by {difference(level, 'chosen threshold', 'baseline', 'F1'):+%}.")
-parts = [Split(torch.tensor([zlib.crc32(text.encode()) for text in texts_once[rows]]), torch.as_tensor(labels_once[rows])) for rows in split(labels_once, SEEDS[0])]
-record("text/spam", results, verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(Dataset(dataset, ("ham", "spam"), *parts)))
+verdict = (f"Of {len(names) + 1} ways to invent spam, the best, {best}, changes PR-AUC by "
+           f"{difference(level, best, 'baseline', 'PR-AUC'):+%} points against no copies "
+           f"and by {difference(level, best, 'random oversampling', 'PR-AUC'):+%} against plain "
+           f"repetition; "
+           f"a threshold chosen on validation changes F1 by "
+           f"{difference(level, 'chosen threshold', 'baseline', 'F1'):+%}.")
+parts = [Split(torch.tensor([zlib.crc32(text.encode()) for text in texts_once[rows]]),
+               torch.as_tensor(labels_once[rows])) for rows in split(labels_once, SEEDS[0])]
+record("text/spam", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
+       data_hash=fingerprint(Dataset(dataset, ("ham", "spam"), *parts)))
