@@ -122,6 +122,11 @@ def test_its_code_keeps_the_house_rules(cells):
         assert not re.search(r"^\s*except\s*:", cell.source, flags=re.MULTILINE)
 
 
+def test_its_lines_of_code_fit_the_page(cells):
+    long = [line for cell in kind(cells, "code") for line in cell.source.splitlines() if len(line) > 100]
+    assert long == [], "at most 100 characters, so that no reader has to scroll sideways"
+
+
 # ---------------------------------------------------------------- Markdown that reads the same everywhere
 
 @pytest.mark.parametrize("what", RAW)

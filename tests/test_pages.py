@@ -105,6 +105,9 @@ def test_a_page_in_light_and_dark_wide_and_narrow(visit, site, page):
         for width in (1280, 390):
             tab.set_viewport_size({"width": width, "height": 900})
             assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"overflow at {width} px"
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    wide = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert tab.locator("div.cell_input pre").evaluate_all(wide) == 0, "code that does not fit at 1280 px"
 
 
 def test_formulas_are_typeset(visit):

@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 VERDICT = re.compile(r'(<span class="verdict">).*?(</span>)', re.DOTALL)
 MINUTES = re.compile(r'(<span class="minutes">).*?(</span>)', re.DOTALL)
 OUTSIDE = re.compile(r"\]\(\.\./(?!notebooks/)([\w./-]+)(?:#(\w+))?\)")
-PLOT_OBJECT = re.compile(r"\[?<(Axes|Figure|matplotlib\.)|Text\(|array\(\[+<Axes|\[+Text\(|<BarContainer")
 ADDRESS = re.compile(r'(?<=git\+)[^"\s]*')
 ERRATUM = re.compile(r"\[(E\d+)\]\(errata\.md#(e\d+)\)")
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -287,10 +286,9 @@ def staged(chapter: str, profile: str):
             if profile != "smoke" and facts.get("minutes"):  # a quick run's time says nothing about the page
                 cell.source = MINUTES.sub(lambda match: match[1] + escape(time_taken(facts)) + match[2], cell.source)
     for cell in nb.cells:
-        if "outputs" in cell:  # what a plotting call returns says nothing to a reader
-            cell.outputs = [o for o in cell.outputs if not PLOT_OBJECT.match(
-                plain_text(o)) or any(kind.startswith("image/") for kind in o.get("data", {}))]
         images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
+        if images:  # what a plotting call returns says nothing to a reader
+            cell.outputs = [o for o in cell.outputs if set(o.get("data", {})) != {"text/plain"}]
         if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
             raise Trouble(f"{chapter}: a figure without alt text; write mystnb={{\"image\": {{\"alt\": \"…\"}}}} "
                           f"after the # %% of the cell\n\n{cell.source}")
@@ -333,10 +331,6 @@ def fill_pages(folder: Path, profile: str) -> None:
             filled = collected.fill(filled, profile, folder / "book")
         if filled != text:
             page.write_text(filled, encoding="utf-8")
-
-
-def plain_text(output) -> str:
-    return "".join(output.get("data", {}).get("text/plain", ""))
 
 
 def mathjax(target: Path) -> None:
