@@ -590,8 +590,8 @@ claim("Whole AugMix fails on this network because of its dropout: without it, it
 # %% tags=["hide-input"]
 alike = {name: difference(results, name, "baseline", "balanced accuracy", protocol="no dropout")
          for name in ("affine", "AugMix, transform only", "AugMix")}
-claim("In so few steps the dropout costs the baseline more than ten points; and without dropout, too, "
-      "neither the affine changes nor AugMix lift the balanced accuracy.",
+claim("In so few steps the dropout costs the baseline more than ten points; and without dropout, "
+      "too, neither the affine changes nor AugMix lift the balanced accuracy.",
       Check(gains["baseline"].low > 0.1 and max(gap.high for gap in alike.values()) < 0,
             f"baseline: {gains['baseline']:+%} points; "
             + "; ".join(f"{name}: {gap:+%}" for name, gap in alike.items()), not data.is_stand_in))
