@@ -242,9 +242,8 @@ float(focal(pair_of_logits, truth, None)), float(theirs)
 
 # %%
 def one_vs_rest(logits, targets, run, negatives=None):
-    """Sigmoid losses a positive.
-
-    Of the negatives only the hardest, `negatives` for each positive, where that is given.
+    """Sigmoid losses per positive; where `negatives` is given, only that many negatives for each
+    positive count, the hardest of the batch.
     """
     positive = F.one_hot(targets, logits.shape[1]).bool()
     each = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")

@@ -215,8 +215,8 @@ def second_model(first, recipe, dataset, steps, seed):
 # %%
 def pair_of_models(seed, kind, steps, data):
     """Train two models of one kind and fuse them; values of the parts and of the fusion."""
-    dataset, plain = long_tailed("MNIST", seed=seed,
-                                 data=data), Recipe(model=Net, augment=random_affine)
+    dataset = long_tailed("MNIST", seed=seed, data=data)
+    plain = Recipe(model=Net, augment=random_affine)
     if kind == "dynamic sampling":
         first = fit(replace(plain, sampler=dynamic), dataset, steps=steps, seed=seed)
         second = second_model(first, plain, dataset, steps, seed)
@@ -324,7 +324,6 @@ claim("In balanced accuracy dynamic sampling cannot be told from samplers that l
 
 # %%
 versions = ["", " with augmentation", ", two models"]
-
 
 
 def gap(kind, metric):
