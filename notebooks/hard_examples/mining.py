@@ -389,8 +389,7 @@ recipes = {
     "disagreement sampler": replace(baseline, sampler=by_disagreement),
 }
 fair = compare(recipes, lambda seed: long_tailed("MNIST", seed=seed, data=DATA), seeds=SEEDS,
-               steps=STEPS,
-               evaluate_every=STEPS)
+               steps=STEPS, evaluate_every=STEPS)
 summary(fair.table)
 
 # %% [markdown]
