@@ -227,7 +227,8 @@ class Interval:
     def __format__(self, spec: str) -> str:
         """``f"{interval:%}"`` as percentage with half-width, ``f"{interval:+%}"`` with its sign."""
         half, sign = (self.high - self.low) / 2, "+" if "+" in spec else ""
-        scale, places, error = (100, ".1f", ".1f") if "%" in spec else (1, ".3g", ".2g")
+        scale = 100 if "%" in spec else 1
+        places, error = (".1f", ".1f") if scale == 100 or abs(self.mean) >= 1 else (".3g", ".2g")
         shown = f"{scale * self.mean:{sign}z{places}}".replace("-", "−")
         return f"{shown} ± {scale * half:{error}}" if self.n > 1 else shown
 
@@ -412,7 +413,7 @@ def record(chapter: str, results: pd.DataFrame, *, verdict: str, seeds: Sequence
     Returns
     -------
     pandas.DataFrame
-        The number of rows a protocol and technique, to show.
+        How many techniques and runs each protocol has, to show.
 
     Raises
     ------
@@ -441,8 +442,9 @@ def record(chapter: str, results: pd.DataFrame, *, verdict: str, seeds: Sequence
     refuted = [f"  {entry['sentence']}\n    {entry['detail']}" for entry in _claims if entry["status"] == "refuted"]
     if refuted:
         raise ClaimRefuted("the data refute\n" + "\n".join(refuted))
-    shown = results[results.metric.isin(("accuracy", "seconds"))].groupby(["protocol", "technique"], sort=False)
-    return shown.seed.nunique().rename("seeds").reset_index()
+    runs = results.drop_duplicates(["protocol", "technique", "seed"]).groupby("protocol", sort=False)
+    counted = runs.agg(techniques=("technique", "nunique"), runs=("seed", "size"))
+    return counted.rename_axis(columns="protocol", index=None)
 
 
 def fingerprint(data: Dataset) -> str:

@@ -723,7 +723,8 @@ f"mean error {np.nanmean(errors):.1f} points, largest {np.nanmax(errors):.1f}"
 
 # %%
 row = published("T2").query("metric == 'recall of the last 500' and `class` in ('6', '9')")
-row.pivot(index="technique", columns="class", values="value").set_axis(["shirt", "boot"], axis=1)
+row.pivot(index="technique", columns="class", values="value").set_axis(
+    ["shirt", "boot"], axis=1).rename_axis(index=None)
 
 # %% [markdown]
 # And here, with the number of training images:
@@ -848,15 +849,14 @@ with reproducible(0):
 # ## What to remember
 #
 # A mix regularises; it does not balance. Check what a label bar says before you train. Compare with two seeds of the same recipe
-# before you believe half a point. The cell below writes this chapter's results, which the benchmark reads.
+# before you believe half a point. The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %%
 best = max(plain, key=lambda name: mean(fair.table, name, "balanced accuracy").mean)
 mixed, balanced = (difference(fair.table, name, "baseline", "balanced accuracy")
                    for name in (best, "random oversampling"))
 verdict = (f"In {STEPS} steps, {best}, the best of seven mixes, changes balanced accuracy by "
-           f"{mixed:+%} points against the baseline, "
-           f"oversampling by {balanced:+%}; a mix leaves each class's share of the loss nearly as "
-           f"it was.")
+           f"{mixed:+%} points against the baseline, oversampling by {balanced:+%}; a mix leaves "
+           f"each class's share of the loss nearly as it was.")
 record("augmentation/mixing", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

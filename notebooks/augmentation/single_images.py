@@ -525,7 +525,7 @@ ax.grid(visible=False)
 # %% [markdown]
 # ## When this does not help
 #
-# **The prior is untouched.** Augmented nines are still rare nines. Compare with the free correction, logit adjustment:
+# **The prior is untouched.** An augmented boot is still a rare boot. Compare with the free correction, logit adjustment:
 
 # %%
 differences(results, "logit adjustment", ["balanced accuracy", "tail recall", "under damage"])
@@ -724,7 +724,7 @@ draws = np.random.default_rng(0).beta(1, 1, 10_000)
 # ## What to remember
 #
 # Look at the pictures first. Draw for every image, not for every batch. Augmentation and balance answer different questions, so
-# measure them together. The cell below writes this chapter's results, which the benchmark reads.
+# measure them together. The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %%
 def best(metric, names):
@@ -736,8 +736,7 @@ def best(metric, names):
 
 verdict = (f"On the tail the best augmentation alone is {best('tail recall', alone)}; "
            f"oversampling changes it by "
-           f"{difference(results, 'random oversampling', 'baseline', 'tail recall'):+%}. Under "
-           f"damage the best is "
-           f"{best('under damage', alone)}.")
+           f"{difference(results, 'random oversampling', 'baseline', 'tail recall'):+%}. "
+           f"Under damage the best is {best('under damage', alone)}.")
 record("augmentation/single_images", everything, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -487,8 +487,7 @@ averaging = averaging / averaging.sum(1, keepdim=True)
 # %%
 gain = difference(results, "RGCN", "GCN", "fraud AP")
 verdict = (f"A graph layer is a weighted sum over neighbours and then a linear map. On generated "
-           f"rings of fraudsters, telling the "
-           f"model the kind of each link lifts average precision by {gain:%} points over a GCN "
-           f"that sees the same links.")
+           f"rings of fraudsters, telling the model the kind of each link lifts average precision "
+           f"by {gain:%} points over a GCN that sees the same links.")
 record("graphs/message_passing", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=graph_digest(example.edge_index.T, example.labels))

@@ -682,7 +682,7 @@ claim("Under the source's protocol OHEM comes out above cross-entropy, as printe
 
 # %%
 printed = published("T6").query("metric == 'recall'").pivot(
-    index="technique", columns="class", values="value")
+    index="technique", columns="class", values="value").rename_axis(index=None)
 printed.loc[["baseline", "OHEM"]]
 
 # %% [markdown]
@@ -736,15 +736,15 @@ f"best weight for a loss of 0.3 with margin 1: {float(best):.2f}"
 # ## What to remember
 #
 # Mining needs no class counts. It finds the tail, the border cases and the wrong labels alike: clean the labels first. The cell below writes
-# this chapter's results, which the benchmark reads.
+# this chapter's results, from which the first page of the book is made.
 
 # %%
 gain = difference(fair.table, "OHEM", "baseline", "tail recall")
 counted = difference(fair.table, "random oversampling", "baseline", "tail recall")
 hurt = difference(noisy, "OHEM", "baseline", "balanced accuracy", protocol="5 % label noise")
 verdict = (f"Keeping the harder half of each batch changes the recall of the three rarest digits "
-           f"by {gain:+%} points, where oversampling "
-           f"gives {counted:+%}; with 5 % wrong labels it changes balanced accuracy by {hurt:+%}.")
+           f"by {gain:+%} points, where oversampling gives {counted:+%}; with 5 % wrong labels it "
+           f"changes balanced accuracy by {hurt:+%}.")
 record("hard_examples/mining", pd.concat([results, window_table, noisy], ignore_index=True),
        verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -588,7 +588,7 @@ f"CRL minus baseline under the source's protocol: {gap:+%} points of accuracy, {
 
 # %%
 printed = published("T7").query("metric == 'recall'").pivot(
-    index="technique", columns="class", values="value")
+    index="technique", columns="class", values="value").rename_axis(index=None)
 printed.loc[["baseline", "CRL"]]
 
 # %% [markdown]
@@ -598,7 +598,7 @@ printed.loc[["baseline", "CRL"]]
 celeba = published("CelebA")
 titles = {name: f"{name} 1:{ratio}"
           for name, ratio in zip(celeba["class"].unique(), ATTRIBUTES.values(), strict=True)}
-table = celeba.pivot(index="technique", columns="class", values="value")
+table = celeba.pivot(index="technique", columns="class", values="value").rename_axis(index=None)
 table.loc[celeba.technique.unique(), list(titles)].rename(columns=titles)
 
 # %% [markdown]
@@ -656,15 +656,15 @@ minority_classes(torch.tensor([*range(9), *[9] * 9]))
 # ## What to remember
 #
 # Comparing samples needs rare samples to compare: look at the batch first. Mine negatives by their score on the *rare* class. The cell below
-# writes this chapter's results, which the benchmark reads.
+# writes this chapter's results, from which the first page of the book is made.
 
 # %%
 rectified = difference(fair.table, "CRL", "baseline", "tail recall")
 triplets = difference(fair.table, "triplet loss", "baseline", "tail recall")
 counted = difference(fair.table, "random oversampling", "baseline", "tail recall")
 verdict = (f"Against the baseline, class rectification changes the recall of the three rarest "
-           f"digits by {rectified:+%} points, triplets with "
-           f"balanced batches by {triplets:+%}; plain oversampling by {counted:+%}.")
+           f"digits by {rectified:+%} points, triplets with balanced batches by {triplets:+%}; "
+           f"plain oversampling by {counted:+%}.")
 record("hard_examples/rectification", pd.concat([results, attributes], ignore_index=True),
        verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

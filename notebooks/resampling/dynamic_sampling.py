@@ -366,7 +366,7 @@ summary(table, ["seconds", "balanced accuracy", "ECE"]).sort_values(
 
 # %%
 rows = published("T1").query("metric == 'recall'").pivot(
-    index="technique", columns="class", values="value")
+    index="technique", columns="class", values="value").rename_axis(index=None)
 rows = rows.loc[["weighted sampler", "random oversampling", "dynamic sampling, as printed",
                  "dynamic sampling, true recall"]]
 rows[list("6789")].assign(mean=rows[list("6789")].mean(axis=1).round(1)).sort_values("mean")
@@ -470,7 +470,7 @@ pd.DataFrame({"wanted": wanted, "counted": counted.mean(0) / run.batch_size}).ro
 # ## What to remember
 #
 # Ask of every adaptive method: what does it look at, what would that data do as data, and what does a plain rival do with the
-# same cost? The cell below writes this chapter's results, which the benchmark reads.
+# same cost? The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %%
 alone = difference(table, "dynamic sampling", "random oversampling", "tail recall")
@@ -479,8 +479,7 @@ two = difference(table, "dynamic sampling, two models", "random oversampling, tw
 added = difference(table, "oversampling, validation images added", "dynamic sampling",
                    "tail recall")
 verdict = (f"Against plain oversampling, dynamic sampling changes the tail recall by {alone:+%} "
-           f"points, and two fused models by "
-           f"{two:+%} against two oversampled ones; training on the validation images instead "
-           f"gives {added:+%}.")
+           f"points, and two fused models by {two:+%} against two oversampled ones; training on "
+           f"the validation images instead gives {added:+%}.")
 record("resampling/dynamic_sampling", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -515,7 +515,7 @@ pd.DataFrame({metric: [f"{mean(fair.table, 'random oversampling', metric, label=
 
 # %%
 printed = published("T1").query("metric == 'recall' and technique.str.startswith('dynamic')")
-printed.pivot(index="technique", columns="class", values="value")
+printed.pivot(index="technique", columns="class", values="value").rename_axis(index=None)
 
 # %% [markdown]
 # Read as printed, dynamic sampling is the best of the samplers on digits 6 to 9. Read correctly, it is not.
@@ -573,11 +573,10 @@ p_nine = float(data.class_counts[9] / data.class_counts.sum())
 # ## What to remember
 #
 # Count what a batch holds. Give every method the same steps. Compare with the free correction first. The cell below writes
-# this chapter's results, which the benchmark reads.
+# this chapter's results, from which the first page of the book is made.
 
 # %%
 verdict = (f"Showing rare digits more often lifts their recall by {gain:%} points; subtracting "
-           f"the log prior afterwards, "
-           f"without any retraining, already lifts it by {free:%}.")
+           f"the log prior afterwards, without any retraining, already lifts it by {free:%}.")
 record("resampling/long_tailed_digits", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -1201,15 +1201,14 @@ said = model(texts_once[test]) >= cut
 # ## What to remember
 #
 # Take out the copies before you split. Tune the model and the threshold before you invent messages. Compare an augmentation with plain repetition at
-# the same spam share. The cell below writes this chapter's results, which the benchmark reads.
+# the same spam share. The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %%
 best = max([*names, "TF-IDF substitution"], key=lambda name: mean(level, name, "PR-AUC").mean)
 verdict = (f"Of {len(names) + 1} ways to invent spam, the best, {best}, changes PR-AUC by "
            f"{difference(level, best, 'baseline', 'PR-AUC'):+%} points against no copies "
            f"and by {difference(level, best, 'random oversampling', 'PR-AUC'):+%} against plain "
-           f"repetition; "
-           f"a threshold chosen on validation changes F1 by "
+           f"repetition; a threshold chosen on validation changes F1 by "
            f"{difference(level, 'chosen threshold', 'baseline', 'F1'):+%}.")
 parts = [Split(torch.tensor([zlib.crc32(text.encode()) for text in texts_once[rows]]),
                torch.as_tensor(labels_once[rows])) for rows in split(labels_once, SEEDS[0])]
