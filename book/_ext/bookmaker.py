@@ -10,12 +10,14 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -173,6 +175,7 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     chapters = in_order()
     number = f"[{chapters.index(chapter) + 1}/{len(chapters)}]" if chapter in chapters else "[–]"
@@ -205,16 +208,21 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     manifest, started = results_path(chapter, profile, ".json"), time.time()
     manifest.unlink(missing_ok=True)
 
+    # Talk to the kernel through files: of kernels that start together, two may be given the same port, and one dies.
+    sockets = tempfile.mkdtemp(prefix="book-")  # a short path, as the system asks for
+    private = Config({"KernelManager": {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}})
     print(f"{number} {chapter} …", flush=True)
     try:
         ran = papermill.execute_notebook(
             str(folder / "input.ipynb"), str(folder / "output.ipynb"), parameters=chosen, cwd=str(folder),
-            kernel_name="python3", progress_bar=False, log_output=False)
+            kernel_name="python3", progress_bar=False, log_output=False, config=private)
     except PapermillExecutionError as error:
         fail(f"{chapter}: the cell\n\n{error.source}\n\nfailed; what had run until then: {folder / 'output.ipynb'}\n\n"
              + plain("\n".join(error.traceback)))
     except Exception as error:  # a dead kernel, say: the log is where a writer looks
         fail(f"{chapter}: {type(error).__name__}: {plain(str(error))}")
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
     if not manifest.is_file():
         fail(f"{chapter} ran, but wrote no {manifest.name}: its last code cell must call record(…)")
 
@@ -393,7 +401,11 @@ def pages(log: Path) -> None:
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
     if code:
         raise SystemExit(code)
-    (folder / "sphinx" / "_build" / "html").rename(folder / "html")
+    door = folder / "sphinx" / "_build" / "html" / "index.html"  # leads on to the first page; has no title, no icon
+    head = ["<!DOCTYPE html>", '<html lang="en">', '<link rel="icon" href="_static/favicon.svg">',
+            f"<title>{html.escape(read_yaml(ROOT / '_config.yml')['title'])}</title>"]
+    door.write_text("\n".join([*head, door.read_text(encoding="utf-8")]), encoding="utf-8")
+    door.parent.rename(folder / "html")
 
 
 # ---------------------------------------------------------------- the whole build
