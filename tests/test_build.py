@@ -293,6 +293,14 @@ def test_a_stale_lock_does_no_harm(book):
     assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
 
 
+def test_a_slip_in_the_table_of_contents_is_one_clear_line(book):
+    book.edit("_toc.yml", "  - file: notebooks/part/two", "    - file: notebooks/part/two")
+    result = book.build()
+    assert result.returncode == 1
+    assert result.stdout.strip().startswith("error: _toc.yml, line 7: this is not YAML"), result.stdout
+    assert len(result.stdout.strip().splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_a_renamed_chapter_leaves_no_orphans(book):
     (book.folder / "notebooks/part/two.py").rename(book.folder / "notebooks/part/three.py")

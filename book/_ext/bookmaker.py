@@ -43,7 +43,11 @@ class Trouble(SystemExit):
 def read_yaml(path: Path) -> dict:
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        raise Trouble(f"{path.relative_to(ROOT)}, line {error.problem_mark.line + 1}: this is not YAML "
+                      f"({error.problem}); look at the indentation") from None
 
 
 def in_order() -> list[str]:
