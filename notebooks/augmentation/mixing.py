@@ -774,12 +774,12 @@ summary(as_printed.table, ["accuracy", "balanced accuracy"],
 # labels, or a loss with two terms. The two right ways are the same, the printed way is something else:
 
 # %%
-logits = torch.tensor([[0.0, 0.0, 4.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0,
-                        0.0]])  # a network that sees both garments
 one, other = torch.tensor([2]), torch.tensor([4])
-{"one-hot labels": float(F.cross_entropy(logits, mix_labels(one, other, 0.5, 10))),
- "two-term loss": float(0.5 * F.cross_entropy(logits, one) + 0.5 * F.cross_entropy(logits, other)),
- "averaged numbers": float(F.cross_entropy(logits, (one + other) // 2))}
+logits = torch.zeros(1, 10)
+logits[0, [2, 4]] = 4.0  # a network that sees both garments
+{"one-hot labels": F.cross_entropy(logits, mix_labels(one, other, 0.5, 10)),
+ "two-term loss": 0.5 * F.cross_entropy(logits, one) + 0.5 * F.cross_entropy(logits, other),
+ "averaged numbers": F.cross_entropy(logits, (one + other) // 2)}
 
 # %% [markdown]
 # The averaged number punishes the network for the right answer.

@@ -709,7 +709,7 @@ crops = [v2.functional.resize(crop, [28, 28], antialias=True)
          for crop in v2.functional.five_crop(some.inputs, [24, 24])]
 votes = torch.stack([reader.predict(replace(some, inputs=crop)).softmax(1)
                      for crop in crops]).mean(0)
-{name: float((said.argmax(1) == some.labels).float().mean())
+{name: f"{float((said.argmax(1) == some.labels).float().mean()):.1%}"
  for name, said in {"one look": reader.predict(some), "five crops": votes}.items()}
 
 # %% [markdown]

@@ -290,7 +290,7 @@ rows = {name: {"links": int((example.relation == kind).sum()),
                    fraud[example.edge_index[0]][(example.relation == kind)
                                                 & fraud[example.edge_index[1]]].double().mean())}
         for kind, name in enumerate(["same account", "same IP"])}
-pd.DataFrame(rows).T.round(1)
+pd.DataFrame.from_dict(rows, orient="index").round(1)
 
 # %% [markdown]
 # Averaged over all links, a fraudster's neighbourhood looks mostly honest. By relation, the IP gives the ring away.

@@ -162,8 +162,9 @@ def cost(way, repeats):
     return min(times), peak, len(set(zip(*found.tolist(), strict=True)))
 
 
-costs = pd.DataFrame({"edge list": cost(edge_list_way, 5), "dense matrix": cost(dense_way, 1)},
-                     index=["milliseconds", "peak MB", "different edges"]).T
+costs = pd.DataFrame.from_dict(
+    {"edge list": cost(edge_list_way, 5), "dense matrix": cost(dense_way, 1)}, orient="index",
+    columns=["milliseconds", "peak MB", "different edges"])
 costs.round(1)
 
 # %% tags=["hide-input"]

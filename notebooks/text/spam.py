@@ -103,12 +103,12 @@ DOWNLOAD_WEIGHTS = False
 # %%
 messages = load_messages(DATA)
 texts, labels = np.array(messages.texts, dtype=object), messages.labels
+lengths = np.array([len(text.split()) for text in texts])
 pd.Series({"messages": len(texts), "spam": int(labels.sum()),
            "spam (%)": round(100 * labels.mean(), 1),
-           "words, median ham": int(np.median([len(text.split()) for text in texts[labels == 0]])),
-           "words, median spam": int(np.median([len(text.split())
-                                                for text in texts[labels == 1]]))},
-          name=messages.name).to_frame()
+           "words, median ham": int(np.median(lengths[labels == 0])),
+           "words, median spam": int(np.median(lengths[labels == 1]))},
+          name=messages.name, dtype=object).to_frame()
 
 # %% [markdown]
 # Some of each. Messages are strangers' words: the table escapes them, and leaves out those that a page should not quote.
@@ -125,9 +125,9 @@ def quotable(texts):
 
 
 def show(columns):
-    """A table of messages: escaped, and not cut short."""
+    """A table of words: escaped, and not cut short."""
     with pd.option_context("display.max_colwidth", None):
-        return HTML(pd.DataFrame(columns).to_html(index=False, escape=True))
+        return HTML(pd.DataFrame(columns).to_html(index=False, escape=True, classes="words"))
 
 
 show({kind: texts[labels == label][quotable(texts[labels == label])[:3]]
