@@ -318,8 +318,8 @@ def _paired(results, technique, reference, metric, which) -> tuple[Interval, str
     gap = difference(results, technique, reference, metric, **which)
     spec, unit = ("+", "s") if metric == "seconds" else ("+%", "points")
     number, low, high = (format(Interval(value, 0, 0, 1), spec) for value in (gap.mean, gap.low, gap.high))
-    span = f", 95 % interval {low} to {high}" if gap.n > 1 else ""
-    return gap, f"{technique} − {reference}, {metric}: {number} {unit}{span}, {gap.n} seeds"
+    span = f"95 % interval {low} to {high}, {gap.n} seeds" if gap.n > 1 else "1 seed"
+    return gap, f"{technique} − {reference}, {metric}: {number} {unit}, {span}"
 
 
 def better(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy", by: float = 0.0,
@@ -344,7 +344,7 @@ def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np
     """The mean over seeds lies between two bounds."""
     found = mean(results, technique, metric, **which)
     number = format(found, "" if metric == "seconds" else "%")
-    detail = f"{technique}, {metric}: {number}, {found.n} seeds"
+    detail = f"{technique}, {metric}: {number}, {found.n} seed{'s' * (found.n > 1)}"
     return Check(bool(low <= found.mean <= high), detail, _is_real(results))
 
 

@@ -798,7 +798,7 @@ SHOWN = ["precision", "F1", "F1, chosen threshold", "PR-AUC", "recall at 99 % pr
 share = {name: values(linear, name, "spam share").mean() for name in TECHNIQUES}
 alike = pd.Series(list(share),
                   index=[f"{100 * value:.0f}"
-                         for value in share.values()]).groupby(level=0, sort=False).agg(", ".join)
+                         for value in share.values()]).groupby(level=0, sort=False).agg("; ".join)
 show({"spam in training (%)": alike.index, "techniques": alike.to_numpy()})
 
 # %%
