@@ -29,7 +29,7 @@ help:  ## say what there is
 book: $(ENVIRONMENT)  ## run every chapter, five seeds, and build the pages in build/html
 	@$(PY) book/_ext/bookmaker.py build --profile book --cores $(CORES)
 
-preview: $(ENVIRONMENT)  ## the same with one seed and a few steps: minutes, not results
+preview: $(ENVIRONMENT)  ## the same with a seed or two and a few steps: minutes, not results
 	@$(PY) book/_ext/bookmaker.py build --profile smoke --cores $(CORES)
 
 full: $(ENVIRONMENT)  ## the same with ten seeds and longer training

@@ -232,6 +232,11 @@ class Interval:
         shown = f"{scale * self.mean:{sign}z{places}}".replace("-", "−")
         return f"{shown} ± {scale * half:{error}}" if self.n > 1 else shown
 
+    @property
+    def seeds(self) -> str:
+        """How many there are, in words: ``"1 seed"``, ``"5 seeds"``."""
+        return f"{self.n} seed{'s' * (self.n > 1)}"
+
 
 def mean(results: pd.DataFrame, technique: str, metric: str, **which) -> Interval:
     """Mean of a metric over seeds; `which` as in `values`."""
@@ -292,6 +297,13 @@ def published(table: str) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
+def published_per_class(table: str, metric: str = "recall") -> pd.DataFrame:
+    """Printed numbers of one metric: a technique a row, a class a column, in the order of print."""
+    found = published(table).query("metric == @metric")
+    wide = found.pivot(index="technique", columns="class", values="value").rename_axis(index=None)
+    return wide.loc[found.technique.unique(), found["class"].unique()]
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Claims
 # --------------------------------------------------------------------------------------------------------------------
@@ -318,8 +330,8 @@ def _paired(results, technique, reference, metric, which) -> tuple[Interval, str
     gap = difference(results, technique, reference, metric, **which)
     spec, unit = ("+", "s") if metric == "seconds" else ("+%", "points")
     number, low, high = (format(Interval(value, 0, 0, 1), spec) for value in (gap.mean, gap.low, gap.high))
-    span = f"95 % interval {low} to {high}, {gap.n} seeds" if gap.n > 1 else "1 seed"
-    return gap, f"{technique} − {reference}, {metric}: {number} {unit}, {span}"
+    span = f"95 % interval {low} to {high}, " if gap.n > 1 else ""
+    return gap, f"{technique} − {reference}, {metric}: {number} {unit}, {span}{gap.seeds}"
 
 
 def better(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy", by: float = 0.0,
@@ -344,7 +356,7 @@ def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np
     """The mean over seeds lies between two bounds."""
     found = mean(results, technique, metric, **which)
     number = format(found, "" if metric == "seconds" else "%")
-    detail = f"{technique}, {metric}: {number}, {found.n} seed{'s' * (found.n > 1)}"
+    detail = f"{technique}, {metric}: {number}, {found.seeds}"
     return Check(bool(low <= found.mean <= high), detail, _is_real(results))
 
 

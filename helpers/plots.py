@@ -159,13 +159,13 @@ def per_class(results: pd.DataFrame, techniques: Sequence[str], labels, class_na
 
 def history(histories: Mapping[str, Sequence[Sequence[dict]]], metric: str = "balanced accuracy",
             ax: Axes | None = None) -> Axes:
-    """Validation metric against steps, the mean over seeds; one list of histories a technique."""
+    """Metric at each look during training against steps, the mean over seeds; one list of histories a technique."""
     ax = ax or plt.subplots()[1]
     for name, runs in histories.items():
         steps = [entry["step"] for entry in runs[0]]
         ax.plot(steps, [100 * np.mean([run[at][metric] for run in runs]) for at in range(len(steps))], "o-",
                 color=colour(name), markersize=4, label=name)
-    ax.set(xlabel="steps", ylabel=f"validation {metric} (%)")
+    ax.set(xlabel="steps", ylabel=f"{metric} at each look (%)")
     ax.legend(fontsize=8)
     return ax
 

@@ -119,6 +119,19 @@ def test_missing_rows_are_named_with_what_there_is():
         experiments.published("T99")
 
 
+def test_printed_numbers_per_class_keep_the_order_of_print():
+    printed = experiments.published_per_class("CelebA", "balanced accuracy")
+    assert list(printed.columns) == ["bald", "mustache", "grey hair", "pale skin", "double chin"]
+    assert list(printed.index)[::4] == ["baseline", "CRL"]
+    assert printed.loc["CRL", "pale skin"] == 92
+
+
+def test_one_seed_is_not_one_seeds():
+    table = compare({"a": BASE}, stand_in, seeds=[0, 1], steps=2).table
+    assert experiments.mean(table, "a", "accuracy").seeds == "2 seeds"
+    assert experiments.mean(table[table.seed == 0], "a", "accuracy").seeds == "1 seed"
+
+
 def test_checks():
     table = results(good=[0.9, 0.91, 0.92], bad=[0.8, 0.81, 0.82], noisy=[0.99, 0.80, 0.95])
     assert better(table, "good", "bad").holds

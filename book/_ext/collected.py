@@ -247,8 +247,8 @@ def interval(values, scale: float = 100) -> str:
     if values is None:
         return "–"
     found = experiments.Interval(*metrics.t_interval(values), len(values))
-    spread = f"{scale * values.min():.1f} to {scale * values.max():.1f}, {found.n} seeds" if found.n > 1 else "1 seed"
-    return f"{found:%} <small>{spread}</small>"
+    spread = f"{scale * values.min():.1f} to {scale * values.max():.1f}, " if found.n > 1 else ""
+    return f"{found:%} <small>{spread}{found.seeds}</small>"
 
 
 def wide(name: str, head: list[str], rows: list[list[str]]) -> str:

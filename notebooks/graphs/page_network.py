@@ -63,7 +63,7 @@ from helpers.experiments import (
     indistinguishable,
     mean,
     parallel,
-    published,
+    published_per_class,
     record,
     summary,
     tidy,
@@ -648,7 +648,7 @@ claim("The GCN beats XGBoost on the bare features by more than ten points of acc
       better(fair, "GCN", "XGBoost", "accuracy", by=0.10))
 
 # %% [markdown]
-# The plain GNN falls behind for a simple reason: its sums over hubs are large, and its first steps erratic. Every network here
+# The plain GNN falls behind, probably because its sums over hubs are large and its first steps erratic. Every network here
 # gets the same number of steps. Give this one four times as many, on the first split:
 
 # %%
@@ -916,9 +916,7 @@ draws = 100 * values(results, "GCN", "accuracy", protocol="source")
 # are 95 % Wilson intervals. Our test sets hold four times as many, ten times over.
 
 # %% mystnb={"image": {"alt": "Published recall of the rarest class with 95 percent intervals: GCN 75, MLP 69 and XGBoost 38 percent; the intervals of GCN and MLP overlap almost completely, and each spans about forty points."}}
-printed = published("T8")
-rarest = printed.query("metric == 'recall' and `class` == '3' and technique in ['GCN', 'MLP', "
-                       "'XGBoost']").set_index("technique").value
+rarest = published_per_class("T8").loc[["MLP", "XGBoost", "GCN"], "3"]
 figure, ax = plt.subplots(figsize=(7.5, 2))
 for row, (name, recall) in enumerate(rarest.items()):
     low, high = (100 * bound for bound in metrics.wilson(round(recall * 16 / 100), 16))
@@ -958,8 +956,7 @@ claim("The GCN's average precision on the rarest class is above XGBoost's.",
 
 # %%
 names = ["MLP", "XGBoost", "GCN"]
-theirs = printed.query("metric == 'average precision' and technique in @names").pivot(
-    index="technique", columns="class", values="value")
+theirs = published_per_class("T8", "average precision")
 ours = pd.DataFrame({str(label): {name: f"{mean(fair, name, 'average precision', label=label):%}"
                                   for name in names}
                      for label in range(4)})

@@ -59,7 +59,7 @@ from helpers.experiments import (
     fingerprint,
     mean,
     parallel,
-    published,
+    published_per_class,
     record,
     summary,
     tidy,
@@ -424,8 +424,8 @@ claim("Plain oversampling beats OHEM, focal loss, ScreenerNet and the disagreeme
       & better(fair.table, "random oversampling", "disagreement sampler", by=0.1))
 
 # %% [markdown]
-# Why does mining not help here? In so few steps the network has not yet learned the common digits. Dropping the easy half of a batch
-# throws away gradient that it still needs. Under the source's protocol, below, there is time.
+# Why does mining not help here? The likely reason: in so few steps the network has not yet learned the common digits, and dropping
+# the easy half of a batch throws away gradient that it still needs. Under the source's protocol, below, there is time.
 
 # %% [markdown]
 # Class by class, look at the right half, where the differences are.
@@ -674,16 +674,14 @@ plots.published_and_reproduced(results, "T6")
 gap = difference(results, "OHEM", "baseline", "accuracy", protocol="source")
 claim("Under the source's protocol OHEM comes out above cross-entropy, as printed.",
       Check(gap.mean > 0.01,
-            f"OHEM − baseline, accuracy: {100 * gap.mean:+.1f} points, {gap.n} seeds",
+            f"OHEM − baseline, accuracy: {100 * gap.mean:+.1f} points, {gap.seeds}",
             not data.is_stand_in))
 
 # %% [markdown]
 # The published gain sits in the tail, as the per-class rows say:
 
 # %%
-printed = published("T6").query("metric == 'recall'").pivot(
-    index="technique", columns="class", values="value").rename_axis(index=None)
-printed.loc[["baseline", "OHEM"]]
+published_per_class("T6")
 
 # %% [markdown]
 # **What the printed text gets wrong.** It takes the *mean* loss, which cannot be sorted, and says three times that the **lowest** losses

@@ -50,6 +50,7 @@ from helpers.experiments import (
     indistinguishable,
     mean,
     published,
+    published_per_class,
     record,
     summary,
     values,
@@ -425,7 +426,7 @@ shows = STEPS * 128 / 10 / data.class_counts
 f"times each image is shown in {STEPS} balanced steps: a zero {shows[0]:.1f}, a nine {shows[9]:.0f}"
 
 # %% [markdown]
-# On a larger network, or with noisy labels, those repetitions are memorised.
+# On a larger network, or with noisy labels, those repetitions can be memorised.
 #
 # **Balance moves the prior.** A model trained on balanced batches believes in balanced classes. If your deployment is
 # long-tailed too, its probabilities are off there; the expected calibration error in the tables is measured on a *balanced*
@@ -514,8 +515,7 @@ pd.DataFrame({metric: [f"{mean(fair.table, 'random oversampling', metric, label=
               for metric in ("recall", "precision")}, index=["7", "8", "9"])
 
 # %%
-printed = published("T1").query("metric == 'recall' and technique.str.startswith('dynamic')")
-printed.pivot(index="technique", columns="class", values="value").rename_axis(index=None)
+published_per_class("T1").filter(like="dynamic", axis="index")
 
 # %% [markdown]
 # Read as printed, dynamic sampling is the best of the samplers on digits 6 to 9. Read correctly, it is not.
