@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -143,24 +144,30 @@ def parallel(function: Callable, jobs: Sequence[tuple], label: str = "runs") -> 
     """
     from tqdm.auto import tqdm
 
-    count = min(workers(), len(jobs))
+    count, waiting = min(workers(), len(jobs)), []
     if count <= 1:
         results = (function(*job) for job in jobs)
     else:
         pool = _pool(count)
         waiting = [pool.submit(_call, cloudpickle.dumps((function, job))) for job in jobs]
         results = (future.result() for future in waiting)
-    return list(tqdm(results, total=len(jobs), unit=label, disable=quiet() or len(jobs) < 2))
+    try:
+        return list(tqdm(results, total=len(jobs), unit=label, disable=quiet() or len(jobs) < 2))
+    finally:  # if one fails, or the reader stops the cell, the next cell shall not wait for the others
+        for future in waiting:
+            future.cancel()
 
 
 @functools.cache
 def _pool(count: int) -> ProcessPoolExecutor:
     """Fresh processes, kept for the next comparison. (Forking is not safe once torch has run threads.)"""
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_with_parent)
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_obey_parent)
 
 
-def _leave_with_parent() -> None:
-    """In a worker: end when the process that started it ends, even if it was killed."""
+def _obey_parent() -> None:
+    """In a worker: end when the process that started it ends, even if it was killed, and not when it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def watch():
         multiprocessing.parent_process().join()
         os._exit(1)
@@ -169,9 +176,13 @@ def _leave_with_parent() -> None:
 
 
 def _call(pickled: bytes):
-    """Run a pickled job; cloudpickle carries functions that a notebook defines."""
+    """Run a pickled job; cloudpickle carries functions that a notebook defines. An interrupt ends the job alone."""
     function, job = cloudpickle.loads(pickled)
-    return function(*job)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(*job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def tidy(dataset: str, technique: str, seed: int, values: Mapping[str, float | np.ndarray], *,

@@ -1,6 +1,9 @@
 """Comparisons: the same splits for all, paired intervals, claims that stop the build, records with a manifest."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -117,6 +120,35 @@ def test_missing_rows_are_named_with_what_there_is():
         mean(results(a=[1.0], b=[1.0]), "c", "recall")
     with pytest.raises(KeyError, match="T1, T2"):
         experiments.published("T99")
+
+
+STOPPED = """
+import os, signal, threading, time
+from helpers.experiments import parallel
+
+def interrupt():
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    parallel(time.sleep, [(0,)] * 2)
+    for jobs in ([(5,)] * 40, [(5,), (0,)]):  # all workers busy; one of the two idle
+        threading.Timer(1, interrupt).start()
+        try:
+            parallel(time.sleep, jobs)
+        except KeyboardInterrupt:
+            print("stopped")
+    print(parallel(divmod, [(7, 2), (7, 3)]))
+"""
+
+
+def test_a_cell_that_is_stopped_leaves_workers_for_the_next(tmp_path):
+    """Jupyter interrupts the kernel and all of its workers, busy or idle."""
+    (tmp_path / "stopped.py").write_text(STOPPED, encoding="utf-8")
+    ran = subprocess.run([sys.executable, tmp_path / "stopped.py"], text=True, capture_output=True, timeout=50,
+                         env=os.environ | {"BOOK_WORKERS": "2", "BOOK_PROFILE": "smoke"}, start_new_session=True,
+                         check=False)
+    assert (ran.stdout, ran.returncode) == ("stopped\nstopped\n[(3, 1), (2, 1)]\n", 0), ran.stderr
+    assert "KeyboardInterrupt" not in ran.stderr
 
 
 def test_printed_numbers_per_class_keep_the_order_of_print():
