@@ -15,6 +15,10 @@ def recall_per_class(predictions, labels, classes: int) -> np.ndarray:
     >>> recall_per_class(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2).tolist()
     [1.0, 0.5]
     """
+    for name, values in (("predictions", predictions), ("labels", labels)):
+        values = np.asarray(values)
+        if len(values) and not (values.min() >= 0 and values.max() < classes):
+            raise ValueError(f"{name} run from {values.min()} to {values.max()}, but there are {classes} classes")
     confusion = sk.confusion_matrix(labels, predictions, labels=range(classes))
     with np.errstate(invalid="ignore"):
         return confusion.diagonal() / confusion.sum(1)
@@ -50,6 +54,11 @@ def expected_calibration_error(probabilities, labels, bins: int = 15) -> float:
     0.4
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.shape[:1] != labels.shape or labels.ndim != 1:
+        raise ValueError(f"probabilities have shape {probabilities.shape} and labels {labels.shape}; "
+                         "they must be (N, classes) and (N,)")
+    if probabilities.min() < 0 or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
+        raise ValueError("probabilities must be 0 or more and sum to 1 in every row; these may be logits")
     confidence, hits = probabilities.max(1), probabilities.argmax(1) == labels
     member = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.bincount(member, weights=confidence - hits, minlength=bins)
@@ -68,8 +77,21 @@ def wilson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
-def t_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its Student interval over seeds: (mean, low, high). One value has no interval (NaN).
+def _spread(values: np.ndarray, overlap: float) -> float:
+    """Standard error of the mean; `overlap` is test rows over training rows where splits of one data set overlap."""
+    return values.std(ddof=1) * np.sqrt(1 / len(values) + overlap)
+
+
+def t_interval(values, confidence: float = 0.95, overlap: float = 0.0) -> tuple[float, float, float]:
+    """Mean and its Student interval over seeds: (mean, low, high). One or two values have no interval (NaN).
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+    confidence : float
+    overlap : float
+        Test rows over training rows, where every seed splits one data set anew: the variance then takes 1/n + overlap
+        in place of 1/n (Nadeau and Bengio, 2003, equation 9).
 
     Examples
     --------
@@ -78,14 +100,50 @@ def t_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
     """
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
-    if len(values) < 2:
+    if len(values) < 3:
         return mean, float("nan"), float("nan")
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * _spread(values, overlap)
     return mean, float(mean - half), float(mean + half)
+
+
+def t_test(values, overlap: float = 0.0) -> float:
+    """Two-sided p-value of a mean of zero, with the spread of `t_interval`; NaN for one or two values.
+
+    Examples
+    --------
+    >>> round(t_test([0.1, 0.2, 0.3]), 3)
+    0.074
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 3:
+        return float("nan")
+    spread = _spread(values, overlap)
+    if spread == 0:
+        return 1.0 if values.mean() == 0 else 0.0
+    return float(2 * stats.t.sf(abs(values.mean()) / spread, len(values) - 1))
+
+
+def holm(p_values) -> np.ndarray:
+    """p-values adjusted for their number, shape (n,); NaN stays and does not count (Holm, 1979).
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    order = [place for place in np.argsort(p_values) if np.isfinite(p_values[place])]
+    adjusted, largest = np.full(len(p_values), np.nan), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min((len(order) - rank) * p_values[place], 1.0))
+        adjusted[place] = largest
+    return adjusted
 
 
 def thirds(class_counts) -> dict[str, np.ndarray]:
     """Classes of the head, the middle and the tail: thirds by training count, the head taking what is left over.
+
+    Two classes are head and tail.
 
     Examples
     --------
@@ -93,7 +151,8 @@ def thirds(class_counts) -> dict[str, np.ndarray]:
     {'head': [0, 1, 2, 3], 'mid': [4, 5, 6], 'tail': [7, 8, 9]}
     """
     order = np.argsort(-np.asarray(class_counts), kind="stable")
-    return dict(zip(("head", "mid", "tail"), np.array_split(order, 3), strict=True))
+    parts = ("head", "tail") if len(order) == 2 else ("head", "mid", "tail")
+    return dict(zip(parts, np.array_split(order, len(parts)), strict=True))
 
 
 def evaluate(logits, labels, class_counts) -> dict[str, float | np.ndarray]:
@@ -110,12 +169,23 @@ def evaluate(logits, labels, class_counts) -> dict[str, float | np.ndarray]:
     -------
     dict
         A number for each overall metric; an array of shape (classes,) for the per-class ones, ``recall`` and
-        ``precision``. All are fractions.
+        ``precision``. All are fractions. ``PR-AUC`` is the mean over the classes; of two classes, that of the rare one.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, a label is no class, or a logit is NaN.
     """
     classes, labels = logits.shape[1], np.asarray(labels)
+    if len(logits) != len(labels) or len(class_counts) != classes:
+        raise ValueError(f"{len(logits)} rows of {classes} logits, {len(labels)} labels and {len(class_counts)} class "
+                         "counts do not belong together")
+    if bool(logits.isnan().any()):
+        raise ValueError("the logits hold NaN")
     predictions, probabilities = np.asarray(logits.argmax(1)), logits.softmax(1).numpy()
     recall = recall_per_class(predictions, labels, classes)
     present = np.flatnonzero(np.bincount(labels, minlength=classes))
+    ranked = present if classes > 2 else [int(np.argmin(np.asarray(class_counts)))]  # of two classes, the rare one
     return {
         "accuracy": float((predictions == labels).mean()),
         "balanced accuracy": float(recall[present].mean()),
@@ -124,7 +194,7 @@ def evaluate(logits, labels, class_counts) -> dict[str, float | np.ndarray]:
         "worst-class recall": float(recall[present].min()),
         **{f"{part} recall": float(recall[np.intersect1d(rows, present)].mean()) for part, rows in
            thirds(class_counts).items() if np.isin(rows, present).any()},
-        "PR-AUC": float(np.mean([sk.average_precision_score(labels == c, probabilities[:, c]) for c in present])),
+        "PR-AUC": float(np.mean([sk.average_precision_score(labels == c, probabilities[:, c]) for c in ranked])),
         "ECE": expected_calibration_error(probabilities, labels),
         "recall": recall,
         "precision": precision_per_class(predictions, labels, classes),

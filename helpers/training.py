@@ -6,16 +6,11 @@ random numbers from the run's generators.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import ctypes
 import math
-import os
-import random
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -24,7 +19,8 @@ from torch.nn import functional as F
 
 from helpers import metrics
 from helpers.datasets import Dataset, Split
-from helpers.models import Net
+from helpers.machine import autocast, keep_memory, quiet, reproducible
+from helpers.models import CompactNet
 
 
 @dataclass
@@ -111,10 +107,11 @@ def oversample(train: Split, seed: int) -> Split:
 def logit_adjustment(logits: torch.Tensor, run: Run, tau: float = 1.0) -> torch.Tensor:
     """Post-hoc logit adjustment, z − τ log π with the training prior π; a hook for `Recipe.posthoc`.
 
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 9.
+    A class without training samples is never predicted. Menon et al., "Long-tail learning via logit adjustment",
+    ICLR 2021, equation 9.
     """
     prior = run.class_counts / run.class_counts.sum()
-    return logits - tau * prior.log()
+    return (logits - tau * prior.log()).masked_fill(prior == 0, -torch.inf)
 
 
 def random_affine(inputs: torch.Tensor, run: Run, degrees: float = 10.0, shift: float = 0.07, zoom: float = 0.1,
@@ -151,10 +148,19 @@ def supervised(run: Run, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
     return recipe.loss(run.forward(inputs), targets, run)
 
 
-def sgd(parameters: Iterable[nn.Parameter], lr: float = 0.08, momentum: float = 0.9,
-        weight_decay: float = 0.0) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with Nesterov momentum; the rate was chosen on the validation split of MNIST-LT."""
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+def dropout_forgotten(run: Run, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """As `supervised`, with a slip of some sources: the model stays in evaluation mode after the first epoch.
+
+    Its dropout is off from then on; an objective for the `source` protocol alone, see E5 on the page of errata.
+    """
+    if run.step * run.batch_size >= len(run.train):
+        run.model.eval()
+    return supervised(run, inputs, labels)
+
+
+def sgd(parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.9) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with Nesterov momentum."""
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
@@ -184,24 +190,35 @@ class Recipe:
     objective : callable
         ``objective(run, inputs, labels) -> scalar``: the whole step, for a technique that needs several views or the
         features. It calls the hooks above itself.
+    lr : float
+        The learning rate, which `helpers.experiments.compare` tunes for each technique.
     optimizer : callable
-        ``optimizer(parameters) -> torch.optim.Optimizer``.
+        ``optimizer(parameters, lr) -> torch.optim.Optimizer``.
     schedule : callable, optional
         ``schedule(optimizer, steps) -> LRScheduler``, stepped after every step; None keeps the rate constant.
     posthoc : callable, optional
         ``posthoc(logits, run) -> logits``, applied at every prediction and never in training.
+    procedure : callable, optional
+        ``procedure(recipe, data, steps=, batch_size=, seed=) -> Fit`` in place of the loop of `fit`, for what fits no
+        hook: several stages, several networks. It gets the recipe without the procedure, so that it may call `fit`.
     """
 
-    model: Callable[[int], nn.Module] = Net
+    model: Callable[[int], nn.Module] = CompactNet
     resample: Callable[[Split, int], Split] | None = None
     sampler: Callable[[Run], Iterator[torch.Tensor]] = shuffled
     augment: Callable[[torch.Tensor, Run], torch.Tensor] | None = None
     mix: Callable[[torch.Tensor, torch.Tensor, Run], tuple[torch.Tensor, torch.Tensor]] | None = None
     loss: Callable[[torch.Tensor, torch.Tensor, Run], torch.Tensor] = cross_entropy
     objective: Callable[[Run, torch.Tensor, torch.Tensor], torch.Tensor] = supervised
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = sgd
+    lr: float = 0.16
+    optimizer: Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer] = sgd
     schedule: Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler] | None = one_cycle
     posthoc: Callable[[torch.Tensor, Run], torch.Tensor] | None = None
+    procedure: Callable[..., Fit] | None = None
+
+
+class Diverged(ArithmeticError):
+    """Raised by `fit` when the loss is no number any more."""
 
 
 @dataclass
@@ -218,6 +235,8 @@ class Fit:
     selected : dict
         The weights with the best validation balanced accuracy. (Where the validation split is the test split, as in the
         `source` protocol, that is the best *test* epoch.)
+    most_accurate : dict
+        The weights with the best validation accuracy: what a source takes that chooses on a long-tailed split.
     seconds : float
         CPU time of resampling and training (wall time on a GPU), evaluation left out.
     """
@@ -225,6 +244,7 @@ class Fit:
     run: Run
     history: list[dict] = field(default_factory=list)
     selected: dict = field(default_factory=dict)
+    most_accurate: dict = field(default_factory=dict)
     seconds: float = 0.0
 
     def predict(self, split: Split, select: str = "last", posthoc: bool = True) -> torch.Tensor:
@@ -233,17 +253,19 @@ class Fit:
         Parameters
         ----------
         split : Split
-        select : {"last", "validation"}
-            The weights after the last step, or those that did best on the validation split.
+        select : {"last", "validation", "validation accuracy"}
+            The weights after the last step, or those that did best on the validation split, by balanced accuracy or by
+            accuracy.
         posthoc : bool
             Whether to apply the recipe's post-hoc correction.
         """
-        if select not in ("last", "validation"):
-            raise ValueError(f"select={select!r} is unknown; choose last or validation")
         if select == "last":
             return predict(self.run, split, posthoc)
+        kept = {"validation": self.selected, "validation accuracy": self.most_accurate}
+        if select not in kept:
+            raise ValueError(f"select={select!r} is unknown; choose last, validation or validation accuracy")
         last = copy.deepcopy(self.run.model.state_dict())
-        self.run.model.load_state_dict(self.selected)
+        self.run.model.load_state_dict(kept[select])
         try:
             return predict(self.run, split, posthoc)
         finally:
@@ -259,7 +281,9 @@ def predict(run: Run, split: Split, posthoc: bool = True, chunk: int = 1000) -> 
     parts = []
     for rows in torch.arange(len(split)).split(chunk):
         inputs, _ = run.batch(split, rows.to(split.labels.device))
-        logits = run.forward(inputs.to(run.device)).float()
+        with autocast(run.device):
+            logits = run.forward(inputs.to(run.device))
+        logits = logits.float()
         parts.append((run.recipe.posthoc(logits, run) if posthoc and run.recipe.posthoc else logits).cpu())
     run.model.train(training)
     torch.set_num_threads(threads)
@@ -292,8 +316,10 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
 
     Raises
     ------
-    ValueError
-        If `steps` or `batch_size` is below 1.
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it and what is accepted.
+    Diverged
+        If the loss is no number any more; the message names the step and the rate.
 
     Examples
     --------
@@ -302,8 +328,9 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
     >>> [entry["step"] for entry in trained.history]
     [1, 2]
     """
-    if steps < 1 or batch_size < 1:
-        raise ValueError(f"steps={steps} and batch_size={batch_size} must be 1 or more")
+    _check(recipe, data, steps, batch_size, seed)
+    if recipe.procedure:
+        return recipe.procedure(replace(recipe, procedure=None), data, steps=steps, batch_size=batch_size, seed=seed)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     keep_memory()
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -312,7 +339,7 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
         train = recipe.resample(data.train, seed) if recipe.resample else data.train
         train = Split(train.inputs.to(device), train.labels.to(device))
         run = prepare(recipe, train, len(data.class_names), steps, batch_size, seed)
-        optimizer = recipe.optimizer(run.model.parameters())
+        optimizer = recipe.optimizer(run.model.parameters(), recipe.lr)
         schedule = recipe.schedule(optimizer, steps) if recipe.schedule else None
         result, evaluate_every = Fit(run), evaluate_every or max(steps // 10, 1)
         batches, total = recipe.sampler(run), 0.0
@@ -326,6 +353,9 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
             if schedule:
                 schedule.step()
             total = total + loss.detach()
+            if device.type == "cpu" and not math.isfinite(total):  # on a GPU the question would stop the queue
+                raise Diverged(f"the loss is {loss.item()} at step {run.step + 1} of {steps}, "
+                               f"learning rate {recipe.lr}: a lower rate may do")
             if (run.step + 1) % evaluate_every == 0 or run.step + 1 == steps:
                 result.seconds += clock() - started
                 since = run.step + 1 - (result.history[-1]["step"] if result.history else 0)
@@ -335,18 +365,46 @@ def fit(recipe: Recipe, data: Dataset, *, steps: int = 600, batch_size: int = 12
     return result
 
 
+def _check(recipe, data, steps, batch_size, seed) -> None:
+    """Say in one line what a reader got wrong."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is a {type(recipe).__name__}; it must be a Recipe")
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data is a {type(data).__name__}; it must be a Dataset, as long_tailed(…) gives it")
+    for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    classes = len(data.class_names)
+    for name in ("train", "val"):
+        split = getattr(data, name)
+        if not len(split) or len(split.inputs) != len(split.labels):
+            raise ValueError(f"{data.name}: {len(split.inputs)} inputs and {len(split.labels)} labels in {name}; "
+                             "there must be as many, and at least one")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{data.name}: labels from {low} to {high} in {name}, but there are {classes} classes")
+
+
 def prepare(recipe: Recipe, train: Split, classes: int, steps: int, batch_size: int, seed: int) -> Run:
     """Build the model and the `Run` of a recipe; `train` is on its device already."""
     device = train.labels.device
     model = recipe.model(classes).to(device, memory_format=torch.channels_last)
     if train.inputs.dtype == torch.uint8:
-        sample = train.inputs.float() / 255
-        mean, std = sample.mean(), sample.std().clamp_min(1e-6)
+        mean, std = pixel_moments(train.inputs)
     else:
         mean, std = torch.zeros((), device=device), torch.ones((), device=device)
     counts = torch.bincount(train.labels, minlength=classes).float()
     return Run(recipe, train, counts, model.train(), steps, batch_size, np.random.default_rng(seed),
                torch.Generator().manual_seed(seed), mean, std)
+
+
+def pixel_moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of ``uint8`` images scaled to [0, 1], counted without a copy in floats."""
+    counts = torch.bincount(images.flatten(), minlength=256).double()
+    grey = torch.arange(256, device=images.device) / 255
+    mean = (counts * grey).sum() / counts.sum()
+    variance = (counts * (grey - mean) ** 2).sum() / (counts.sum() - 1)
+    return mean.float(), variance.sqrt().float().clamp_min(1e-6)
 
 
 def _validate(result: Fit, val: Split, loss: float) -> None:
@@ -357,52 +415,10 @@ def _validate(result: Fit, val: Split, loss: float) -> None:
     recall = metrics.recall_per_class(predictions, labels, logits.shape[1])
     entry = {"step": run.step + 1, "loss": loss, "balanced accuracy": float(np.nanmean(recall)),
              "accuracy": float((predictions == labels).float().mean()), "recall": recall}
-    if not result.history or entry["balanced accuracy"] > max(e["balanced accuracy"] for e in result.history):
-        result.selected = copy.deepcopy(run.model.state_dict())
+    for metric, kept in (("balanced accuracy", "selected"), ("accuracy", "most_accurate")):
+        if entry[metric] > max((before[metric] for before in result.history), default=-1):
+            setattr(result, kept, copy.deepcopy(run.model.state_dict()))
     result.history.append(entry)
-
-
-def autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """bfloat16 where the hardware computes in it, else nothing."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.autocast(device.type, torch.bfloat16) if fast else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Seed every generator, use one thread and deterministic kernels; put everything back afterwards."""
-    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    python, numpy = random.getstate(), np.random.get_state()
-    torch.set_num_threads(1)
-    torch.backends.cudnn.deterministic = True
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.backends.cudnn.deterministic = cudnn
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-def keep_memory() -> None:
-    """Ask the C library to reuse large blocks instead of returning them after each batch: a fifth faster on Linux."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # not every C library has mallopt
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks up to 1 GiB come from the heap
-            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not handed back
-
-
-def quiet() -> bool:
-    """Whether progress bars stay away: in CI and while the book is built."""
-    return "BOOK_PROFILE" in os.environ or "CI" in os.environ
 
 
 def _bar(iterable, show: bool):

@@ -1,0 +1,178 @@
+"""Sentences about results, with the checks that bear them out or refute them."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.results import Interval, difference, is_real, mean, shown
+
+JUDGED_PROFILES = ("book", "full")
+FIRST_JUDGING_SEED = 100  # smaller ones are for writing
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether the data bear a sentence out, and the numbers that say so.
+
+    Attributes
+    ----------
+    holds : bool
+    detail : str
+        The numbers, for the page.
+    real : bool
+        Whether they come from real data.
+    gap : Interval, optional
+        What was measured: a paired difference, say.
+    """
+
+    holds: bool
+    detail: str
+    real: bool = True
+    gap: Interval | None = None
+
+    def __and__(self, other: Check) -> Check:
+        """Both must hold; the weaker of the two measurements, by its p-value, stands for both."""
+        gaps = [gap for gap in (self.gap, other.gap) if gap is not None]
+        weaker = max(gaps, key=lambda gap: -1 if np.isnan(gap.p) else gap.p) if gaps else None
+        return Check(self.holds and other.holds, f"{self.detail}; {other.detail}", self.real and other.real, weaker)
+
+
+def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
+    gap = difference(results, technique, reference, metric, **which)
+    spec, unit = ("+", "s") if metric == "seconds" else ("+%", "points")
+    if gap.n > 2:
+        number = f"{shown(gap.mean, spec)} {unit}, 95 % interval {shown(gap.low, spec)} to {shown(gap.high, spec)}"
+    else:
+        number = f"{gap:{spec}} {unit}"
+    where = f" on {which['dataset']}" if which.get("dataset") else ""
+    return gap, f"{technique} − {reference}{where}, {metric}: {number}, {_counted(results, gap)}"
+
+
+def _counted(results: pd.DataFrame, gap: Interval) -> str:
+    """How many seeds; or tables, where each of them counts once (`helpers.cases.over_tables`)."""
+    return gap.seeds.replace("seed", "table") if results.dataset.str.endswith(" tables").all() else gap.seeds
+
+
+def better(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy", by: float = 0.0,
+           **which) -> Check:
+    """`technique` exceeds `reference` by more than `by`: the whole paired 95 % interval lies above it.
+
+    For a metric that is better when small (ECE, seconds), swap the two names. `which` as in `helpers.results.values`.
+    """
+    gap, detail = _paired(results, technique, reference, metric, which)
+    return Check(bool(gap.low > by), detail, is_real(results), gap)
+
+
+def equivalent(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy",
+               within: float = 0.01, **which) -> Check:
+    """`technique` is as good as `reference`: the whole paired 95 % interval lies within ± the margin.
+
+    A wide interval is no evidence of equality, so it does not hold.
+    """
+    gap, detail = _paired(results, technique, reference, metric, which)
+    inside = bool(-within <= gap.low and gap.high <= within)
+    return Check(inside, f"{detail}, margin ±{shown(within)}", is_real(results), gap)
+
+
+def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np.inf, high: float = np.inf,
+            **which) -> Check:
+    """The 95 % interval of the mean over seeds lies between two bounds."""
+    found = mean(results, technique, metric, **which)
+    where = f" on {which['dataset']}" if which.get("dataset") else ""
+    detail = f"{technique}{where}, {metric}: {found:{'' if metric == 'seconds' else '%'}}, {_counted(results, found)}"
+    return Check(bool(low <= found.low and found.high <= high), detail, is_real(results), found)
+
+
+made: list[dict] = []
+
+
+class Claim:
+    """A sentence with its check, shown on the page. Made by `claim`."""
+
+    def __init__(self, sentence: str, status: str, detail: str, refuted: str | None = None, source: str = "",
+                 reason: str = ""):
+        self.sentence, self.status, self.detail = sentence, status, detail
+        self.refuted, self.source, self.reason = refuted, source, reason
+
+    def _verdict(self) -> str:
+        return f"{self.status}, {self.reason}" if self.reason else self.status
+
+    def __repr__(self) -> str:
+        return f"{self.sentence} [{self._verdict()}: {self.detail}]"
+
+    def _repr_html_(self) -> str:
+        kind = self.status.replace(" ", "")
+        instead = (f'<p class="claim-refuted-text">{html.escape(self.refuted)}</p>'
+                   if self.refuted and self.status == "refuted" else "")
+        folded = (f"<details><summary>How it is checked</summary><pre>{html.escape(self.source)}</pre></details>"
+                  if self.source else "")
+        return (f'<div class="claim claim-{kind}"><p><strong>{html.escape(self.sentence)}</strong></p>{instead}'
+                f"<p><em>{html.escape(self._verdict())}</em> – {html.escape(self.detail)}</p>{folded}</div>")
+
+
+def claim(sentence: str, check: Check, refuted: str | None = None) -> Claim:
+    """State a result and check it.
+
+    A sentence is written on the draft seeds. With real data and the book's seeds it is judged, in the book as in a
+    notebook of your own: held or refuted. One that is refuted stays, and says what was expected and what is there.
+    Otherwise it is shown as not judged, and says why.
+
+    Parameters
+    ----------
+    sentence : str
+    check : Check
+        From `better`, `equivalent` or `between`, or made by hand.
+    refuted : str, optional
+        Acknowledges that the book's seeds refute the sentence: what was expected, and what is there.
+
+    Raises
+    ------
+    TypeError
+        If `check` is not a `Check`.
+
+    Examples
+    --------
+    >>> claim("Two is more than one.", Check(2 > 1, "2 − 1 = 1"))
+    Two is more than one. [not judged, as no notebook's SEEDS are known here: 2 − 1 = 1]
+    >>> made.clear()
+    """
+    if not isinstance(check, Check):
+        raise TypeError(f"check={check!r} must be a Check: better(…), equivalent(…), between(…), Check(holds, detail)")
+    reason = _reason_not_to_judge(check)
+    status = "not judged" if reason else "held" if check.holds else "refuted"
+    gap = check.gap
+    measured = gap is not None and np.isfinite(gap.low)
+    made.append({"sentence": sentence, "status": status, "acknowledged": refuted, "detail": check.detail,
+                 "difference": [gap.mean, gap.low, gap.high] if measured else None,
+                 "n": gap.n if gap is not None else None, "p": gap.p if measured else None})
+    return Claim(sentence, status, check.detail, refuted, _cell(), reason)
+
+
+def _reason_not_to_judge(check: Check) -> str:
+    """Why this run judges nothing; empty where it does. A reader's own notebook judges by the book's seeds."""
+    profile = os.environ.get("BOOK_PROFILE")
+    if not check.real:
+        return "as the data are a stand-in"
+    if profile:
+        return "" if profile in JUDGED_PROFILES else f"as the profile {profile} is for writing"
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    seeds = shell.user_ns.get("SEEDS") if shell else None
+    if not seeds:
+        return "as no notebook's SEEDS are known here"
+    early = [seed for seed in seeds if seed < FIRST_JUDGING_SEED]
+    return f"as seed {early[0]} is one to write with; the book judges by {FIRST_JUDGING_SEED} and more" if early else ""
+
+
+def _cell() -> str:
+    """The source of the notebook's cell that runs; empty elsewhere."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell.user_ns.get("In", [""])[-1] if shell else ""
