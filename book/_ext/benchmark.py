@@ -1,0 +1,187 @@
+"""All techniques on images side by side: what each adds to the free correction, what it costs, whom it helps."""
+
+from pathlib import Path
+
+import recorded
+from catalogue import escape
+
+ARENAS = {"MNIST-LT": "digits", "FashionMNIST-LT": "garments"}
+REFERENCE, BASELINE = "logit adjustment", "baseline"
+MEASURE = "balanced accuracy"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#6A3D9A", "#56B4E9", "#B2182B")
+EMPTY = "*Here stands the comparison of all techniques. This is a preview without results: `make book` draws it.*"
+DICTIONARY = {
+    "chapter": "the chapter that recorded the row, part/chapter", "dataset": "the data set, by its name in the book",
+    "technique": "as the chapter names it", "protocol": "fair, or the one of a source that is reproduced",
+    "seed": "the random seed of the draw and of the training", "metric": "what was measured, on the test split",
+    "value": "a fraction; seconds are seconds, and a learning rate is itself"}
+
+
+def entries(profile: str, chapters: list[str]) -> list[dict]:
+    """Each technique that ran in both arenas, once: from the first chapter that names it."""
+    from helpers import metrics
+    from helpers import results as read
+    from helpers.experiments import CEILING
+
+    found: dict[str, dict] = {}
+    for chapter in chapters:
+        if chapter.split("/")[0] in recorded.NO_REMEDIES or not recorded.is_real(recorded.facts(chapter, profile)):
+            continue
+        table = recorded.results(chapter, profile)
+        table = table[(table.protocol == "fair") & table.dataset.isin(ARENAS)]
+        names = [set(table[(table.dataset == one) & (table.metric == MEASURE)].technique) for one in ARENAS]
+        for name in table.technique.unique():
+            if name in found or name in (REFERENCE, CEILING) or not all({name, REFERENCE} <= some for some in names):
+                continue
+            per = {}
+            for one in ARENAS:
+                per[one] = {"gap": read.difference(table, name, REFERENCE, MEASURE, dataset=one)}
+                for part in ("head recall", "tail recall", "ECE", "seconds"):
+                    ours, plain = (read.mean(table, who, part, dataset=one).mean for who in (name, BASELINE))
+                    per[one][part] = ours / plain if part == "seconds" and plain else ours - plain
+            found[name] = {"technique": name, "chapter": chapter, "family": chapter.split("/")[0], **per}
+    listed = list(found.values())
+    for one in ARENAS:
+        for entry, p in zip(listed, metrics.holm([entry[one]["gap"].p for entry in listed]), strict=True):
+            entry[one]["clear"] = bool(p < 0.05)
+    return listed
+
+
+def both(entry: dict, what: str) -> float:
+    """The mean over the two arenas."""
+    seen = [entry[one][what] for one in ARENAS]
+    return sum(getattr(value, "mean", value) for value in seen) / len(seen)
+
+
+def ahead(entry: dict, arena: str) -> bool:
+    return entry[arena]["clear"] and entry[arena]["gap"].mean > 0
+
+
+def page(profile: str, chapters: list[str], folder: Path) -> str:
+    """The figure, the findings in words, the table and the file."""
+    listed = entries(profile, chapters)
+    if not listed:
+        return EMPTY
+    draw(listed, folder / "_static" / "benchmark.svg")
+    rows = write(profile, chapters, folder / "_static" / "results.csv")
+    alt = ("Every technique as a dot: across, its difference to logit adjustment on the digits; upwards, on the "
+           f"garments. {words(listed)}")
+    meanings = "".join(f"<dt><code>{name}</code></dt><dd>{escape(text)}</dd>" for name, text in DICTIONARY.items())
+    return "\n\n".join([
+        f'<figure><img src="../_static/benchmark.svg" alt="{escape(alt)}"></figure>', words(listed), families(listed),
+        "## Every technique", table(listed),
+        f'<p><a href="../_static/results.csv" download>All {rows:,} numbers as one file</a>, a row a number:</p>'
+        f"<dl>{meanings}</dl>"])
+
+
+def words(listed: list[dict]) -> str:
+    """What the comparison says, in sentences that are computed."""
+    from helpers.results import shown
+
+    parts = [f"{len(listed)} techniques ran in both arenas, under one name and with a learning rate of their own."]
+    for one, name in ARENAS.items():
+        better = [entry["technique"] for entry in listed if ahead(entry, one)]
+        worse = sum(entry[one]["clear"] and entry[one]["gap"].mean < 0 for entry in listed)
+        named = f" ({', '.join(better)})" if 0 < len(better) <= 8 else ""
+        parts.append(f"On the {name}, {len(better) or 'none'}{named} {'is' if len(better) < 2 else 'are'} clearly "
+                     f"above the free correction after Holm, and {worse or 'none'} clearly below.")
+    rank, low, high = rank_correlation(listed)
+    parts.append(f"Does one arena predict the other? The rank correlation of the techniques is {shown(rank, '')} "
+                 f"(95 % interval {shown(low, '')} to {shown(high, '')}).")
+    return " ".join(parts)
+
+
+def rank_correlation(listed: list[dict]) -> tuple[float, float, float]:
+    """Spearman's coefficient of the techniques' gains in the two arenas, with Fisher's 95 % interval."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    gains = [[entry[one]["gap"].mean for entry in listed] for one in ARENAS]
+    if len(listed) < 4:
+        return float("nan"), float("nan"), float("nan")
+    rank = float(spearmanr(*gains).statistic)
+    half = 1.96 * np.sqrt((1 + rank**2 / 2) / (len(listed) - 3))  # Bonett and Wright (2000)
+    ends = np.tanh(np.arctanh(np.clip(rank, -0.9999, 0.9999)) + np.array([-half, half]))
+    return rank, float(ends[0]), float(ends[1])
+
+
+def families(listed: list[dict]) -> str:
+    """A row a part of the book: how many techniques, their middle, the best one, and what head and tail get."""
+    from statistics import median
+
+    from helpers.results import shown
+
+    rows = []
+    for family in dict.fromkeys(entry["family"] for entry in listed):
+        own = sorted((entry for entry in listed if entry["family"] == family), key=lambda entry: both(entry, "gap"))
+        best, middle = own[-1], median(both(entry, "gap") for entry in own)
+        rows.append([escape(family.replace("_", " ").capitalize()), str(len(own)), shown(middle, "+%"),
+                     f"{recorded.link(best['chapter'], best['technique'])} {shown(both(best, 'gap'), '+%')}",
+                     *(shown(median(both(entry, part) for entry in own), "+%") for part in ("head recall",
+                                                                                           "tail recall"))])
+    head = ["part", "techniques", "median", "the best, picked afterwards", "head recall", "tail recall"]
+    return recorded.wide("Parts of the book", head, rows) + (
+        "\n\n<p class=\"where\">Points of balanced accuracy above logit adjustment, mean of both arenas; head and tail "
+        "recall against the plain baseline, median of the part. A best that was picked from many looks better than it "
+        "is.</p>")
+
+
+def table(listed: list[dict]) -> str:
+    """A row a technique; a script on the page lets you sort and filter it."""
+    from helpers.results import shown
+
+    rows = []
+    for entry in sorted(listed, key=lambda entry: -both(entry, "gap")):
+        cells = [f"{entry[one]['gap']:+%}{'*' * entry[one]['clear']}" for one in ARENAS]
+        rows.append([recorded.link(entry["chapter"], entry["technique"]), escape(entry["family"].replace("_", " ")),
+                     *cells, shown(both(entry, "gap"), "+%"), shown(both(entry, "head recall"), "+%"),
+                     shown(both(entry, "tail recall"), "+%"), shown(both(entry, "ECE"), "+%"),
+                     f"{both(entry, 'seconds'):.1f}"])
+    head = ["technique", "part", *ARENAS.values(), "mean", "head recall", "tail recall", "ECE", "cost"]
+    return recorded.wide("Every technique", head, rows, "sortable") + (
+        '\n\n<p class="where">Digits, garments and their mean: balanced accuracy minus that of logit adjustment, in '
+        "points, ± half of the paired 95 % interval; * clear of zero after Holm within the arena. Head recall, tail "
+        "recall, ECE: minus the plain baseline. Cost: seconds of training over those of the baseline.</p>")
+
+
+def draw(listed: list[dict], target: Path) -> None:
+    """Digits across, garments upwards; filled where a technique is clear of zero in both, or in one, after Holm."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "book", "font.family": "DejaVu Sans", "font.size": 9,
+                         "figure.constrained_layout.use": True}):
+        figure, ax = plt.subplots(figsize=(7.5, 5.2))
+        for place, family in enumerate(dict.fromkeys(entry["family"] for entry in listed)):
+            own, ink = [e for e in listed if e["family"] == family], COLOURS[place % len(COLOURS)]
+            for entry in own:
+                at = [100 * entry[one]["gap"].mean for one in ARENAS]
+                clear = any(entry[one]["clear"] for one in ARENAS)
+                ax.plot(*at, "o", color=ink, markersize=6, markerfacecolor=ink if clear else "white")
+            ax.plot([], [], "o", color=ink, label=family.replace("_", " "))
+        ranked = sorted(listed, key=lambda entry: both(entry, "gap"))
+        for entry in [*ranked[:3], *ranked[-5:]]:
+            at = [100 * entry[one]["gap"].mean for one in ARENAS]
+            ax.annotate(entry["technique"], at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+        ax.axhline(0, color="#333", linewidth=0.8)
+        ax.axvline(0, color="#333", linewidth=0.8)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+        ax.set(xlabel=f"digits: {MEASURE} minus {REFERENCE} (points)", ylabel="garments: the same")
+        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        figure.savefig(target, transparent=True, metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+
+
+def write(profile: str, chapters: list[str], target: Path) -> int:
+    """Every overall number of every chapter that has results, as one file; returns how many."""
+    import pandas as pd
+
+    tables = [recorded.results(chapter, profile).assign(chapter=chapter) for chapter in chapters
+              if recorded.is_real(recorded.facts(chapter, profile))]
+    whole = pd.concat(tables, ignore_index=True)
+    whole = whole[whole["class"] == ""][list(DICTIONARY)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole.to_csv(target, index=False, float_format="%.5g")
+    return len(whole)

@@ -1,0 +1,69 @@
+"""How long a build would take on so many cores: the measured times of its runs, laid out anew.
+
+A chapter is some work of its own, and queues of runs that all cores share, the longest first. Chapters follow each
+other on one machine; on a cluster all of them, and all of their seeds, go side by side.
+"""
+
+import heapq
+import json
+
+import catalogue
+import pairs
+
+
+def measured(chapter: str, profile: str) -> tuple[list[list[float]], float] | None:
+    """The seconds of each run, by queue, and those of all the rest; None where the last build trained less than all."""
+    path = catalogue.run_folder(chapter, profile) / "runs.jsonl"
+    if not path.is_file():
+        return None
+    queues, whole = [], {"workers": 1, "took": 0.0}
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        if "runs" in line:
+            if line["stored"]:
+                return None
+            queues.append([])
+        elif "took" in line:
+            whole = line
+        else:
+            queues[-1].append(line["seconds"])
+    return queues, max(whole["took"] - sum(makespan(queue, whole["workers"]) for queue in queues), 0.0)
+
+
+def makespan(seconds: list[float], cores: int) -> float:
+    """When the last of these runs ends, if each free core takes the longest that waits.
+
+    >>> makespan([3, 2, 2, 1], 2)
+    4
+    """
+    ends = [0] * min(cores, len(seconds))
+    for run in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + run)
+    return max(ends, default=0)
+
+
+def grown(chapter: str, queues: list[list[float]], profile: str, other: str) -> list[list[float]]:
+    """The queues as another profile would make them: more seeds are more runs, more steps are longer ones."""
+    seeds = [len(catalogue.parameters(name, chapter)["SEEDS"]) for name in (profile, other)]
+    steps = [pairs.parameter(chapter, name, "STEPS") for name in (profile, other)]
+    return [[run * steps[1] / steps[0] for run in queue] * round(seeds[1] / seeds[0]) for queue in queues]
+
+
+def forecast(profile: str, other: str, cores: list[int]) -> list[str]:
+    """For each number of cores: minutes on one machine, how busy its cores are, minutes on a cluster."""
+    found = {chapter: measured(chapter, profile) for chapter in catalogue.in_order()}
+    without = [chapter for chapter, known in found.items() if known is None]
+    said = [f"measured in the profile {profile}, laid out for {other}; without {', '.join(without) or 'nothing'}",
+            f"{'cores':>6} {'one machine':>14} {'busy':>6} {'cluster':>10}"]
+    known = {chapter: (grown(chapter, known[0], profile, other), known[1]) for chapter, known in found.items() if known}
+    work = sum(run for queues, _ in known.values() for queue in queues for run in queue)
+    rest = sum(own for _, own in known.values())
+    for count in cores:
+        wall = sum(own + sum(makespan(queue, count) for queue in queues) for queues, own in known.values())
+        jobs = []
+        for chapter, (queues, own) in known.items():  # a seed is a job; each does the chapter's own work again
+            seeds = len(catalogue.parameters(other, chapter)["SEEDS"])
+            jobs += [own + sum(map(sum, queues)) / seeds] * seeds
+        last = max((own for _, own in known.values()), default=0)
+        busy = (work + rest) / (wall * count) if wall else 0
+        said.append(f"{count:6} {wall / 60:10.0f} min {busy:6.0%} {(makespan(jobs, count) + last) / 60:6.0f} min")
+    return said

@@ -1,0 +1,147 @@
+"""The decision guide: what to do first, for each kind of data, of change and of aim; every cell from the results."""
+
+import json
+
+import benchmark
+import recorded
+from catalogue import escape
+
+# What you are paid for: the metric, and whether more is better.
+AIMS = {
+    "each class counts the same": ("balanced accuracy", True),
+    "a ranking": ("PR-AUC", True),
+    "few false alarms": ("recall at 99 % precision", True),
+    "probabilities": ("ECE", False),
+}
+CHANGES = {"only the threshold": "threshold", "the sampler or the loss": "training", "the data": "data",
+           "the model or its schedule": "model"}
+# Images: what a part of the book changes. Elsewhere: what a technique changes, by its name.
+PARTS = {"resampling": "training", "losses": "training", "hard_examples": "training", "augmentation": "data",
+         "generative": "data", "two_stages": "model"}
+TEXTS = {"class weights": "training", "random oversampling": "training", "random undersampling": "training",
+         "near-duplicate undersampling": "training"}
+GRAPHS = {"random oversampling": "training", "class weights": "training", "class-balanced loss": "training",
+          "embedding SMOTE": "data"}
+ELSEWHERE = {"text": (("text/augmentation", "text/copies"), TEXTS, "data"),
+             "a graph": (("graphs/rare_pages",), GRAPHS, "model")}
+# Tables: the plain model has its threshold from validation rows, as all have; some metrics are others.
+TABLES = "tables/ensembles"
+TREES = {"threshold from validation": "threshold",
+         **dict.fromkeys(("XGBoost + weights", "XGBoost, focal", "XGBoost + oversampling", "XGBoost + SMOTE",
+                          "XGBoost + undersampling"), "training")}
+THEIR_AIMS = AIMS | {"few false alarms": ("recall at 80 % precision", True), "probabilities": ("Brier score", False)}
+THRESHOLD = "logit adjustment"
+EMPTY = "*Here stands the guide. This is a preview without results: `make book` makes it.*"
+
+
+def cells(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]:
+    """An answer, as HTML, for each kind of data, of change and of aim; those without evidence are missing."""
+    found = images(profile, chapters)
+    for data, (some, kinds, rest) in ELSEWHERE.items():
+        there = [one for one in some if one in chapters and recorded.is_real(recorded.facts(one, profile))]
+        for aim, (metric, more) in AIMS.items():
+            gaps = {}
+            for chapter in there:
+                table = recorded.at_home(chapter, profile)
+                gaps |= {name: [(chapter, gap)] for name, gap in to_baseline(table, metric, more).items()
+                         if name not in gaps}
+            found |= answers(data, aim, gaps, lambda name: kinds.get(name, rest))  # noqa: B023
+    if TABLES in chapters and recorded.is_real(recorded.facts(TABLES, profile)):
+        found |= tables(recorded.results(TABLES, profile))
+    return found
+
+
+def tables(results) -> dict[tuple[str, str, str], str]:
+    """The same for tables, where each table counts once, and boosted trees are the baseline."""
+    from helpers.cases import over_tables
+
+    found, over = {}, over_tables(results)
+    half = "balanced accuracy at one half"
+    over = over.replace({"technique": {"XGBoost": "baseline"}})
+    plain = over[(over.technique == "baseline") & over.metric.isin([half, "balanced accuracy"])]
+    names = {half: "baseline", "balanced accuracy": "threshold from validation"}
+    moved = plain.assign(technique=plain.metric.map(names), metric="balanced accuracy")
+    for aim, (metric, more) in THEIR_AIMS.items():
+        gaps = to_baseline(over, metric, more) | to_baseline(moved, metric, more)
+        found |= answers("a table", aim, {name: [(TABLES, gap)] for name, gap in gaps.items()},
+                         lambda name: TREES.get(name, "model"))
+    return found
+
+
+def images(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]:
+    """The same for images, where a technique has to show itself in both arenas."""
+    found, places = {}, {}
+    for aim, (metric, more) in AIMS.items():
+        gaps: dict[str, list] = {}
+        for chapter in chapters:
+            if chapter.split("/")[0] not in PARTS or not recorded.is_real(recorded.facts(chapter, profile)):
+                continue
+            table = recorded.results(chapter, profile)
+            per = [to_baseline(table[(table.dataset == one) & (table.protocol == "fair")], metric, more)
+                   for one in benchmark.ARENAS]
+            for name in per[0]:
+                if name in per[1] and name not in gaps:
+                    gaps[name], places[name] = [(chapter, one[name]) for one in per], chapter
+        found |= answers("images", aim, gaps, lambda name: PARTS[places[name].split("/")[0]])
+    return found
+
+
+def to_baseline(table, metric: str, more: bool) -> dict:
+    """Each technique's paired gain over the baseline; a fall of what is better when small is a gain."""
+    from helpers import results as read
+    from helpers.experiments import CEILING
+
+    names = table[(table.metric == metric) & (table["class"] == "") & (table.protocol == "fair")].technique.unique()
+    if "baseline" not in names:
+        return {}
+    pair = (lambda name: (name, "baseline")) if more else (lambda name: ("baseline", name))
+    return {name: read.difference(table, *pair(name), metric) for name in names if name not in ("baseline", CEILING)}
+
+
+def answers(data: str, aim: str, gaps: dict[str, list], kind) -> dict[tuple[str, str, str], str]:
+    """For each kind of change the best technique that is clear of zero, after Holm among those of its kind, or none."""
+    from helpers import metrics
+
+    found = {}
+    for change, what in CHANGES.items():
+        own = [name for name in gaps if (kind(name) if name != THRESHOLD else "threshold") == what]
+        if not own:
+            continue
+        flat = [(name, gap) for name in own for _, gap in gaps[name]]
+        clear: dict[str, list[bool]] = {}
+        for (name, gap), p in zip(flat, metrics.holm([gap.p for _, gap in flat]), strict=True):
+            clear.setdefault(name, []).append(bool(p < 0.05 and gap.mean > 0))
+        ranked = sorted(own, key=lambda name: -sum(gap.mean for _, gap in gaps[name]))
+        first = next((name for name in ranked if all(clear[name])), None)
+        said = told(first or ranked[0], gaps)
+        if not first:
+            said = f"nothing is clear of the baseline after Holm; nearest is {said}"
+        found[data, change, aim] = said + (f"<small>{len(own)} tried</small>" if len(own) > 1 else "")
+    return found
+
+
+def told(name: str, gaps: dict[str, list]) -> str:
+    numbers = ", ".join(f"{gap:+%}" for _, gap in gaps[name])
+    return f"{recorded.link(gaps[name][0][0], name)} {numbers}"
+
+
+def page(profile: str, chapters: list[str]) -> str:
+    """Three choices that lead to an answer, and below them the whole table, which needs no script."""
+    found = cells(profile, chapters)
+    if not found:
+        return EMPTY
+    kinds = list(dict.fromkeys(data for data, *_ in found))
+    rows = [[escape(f"{data}: {change}"), *(found.get((data, change, aim), "<em>no evidence in this book</em>")
+                                           for aim in AIMS)]
+            for data in kinds for change in CHANGES]
+    asked = [("Your data", kinds), ("You may change", list(CHANGES)), ("You are paid for", list(AIMS))]
+    options = {name: "".join(f"<option>{escape(one)}</option>" for one in some) for name, some in asked}
+    fields = "".join(f"<label>{name} <select>{some}</select></label>" for name, some in options.items())
+    data = json.dumps({"|".join(place): answer for place, answer in found.items()}, ensure_ascii=False)
+    data = data.replace("<", "\\u003c")
+    total = len(kinds) * len(CHANGES) * len(AIMS)
+    return "\n\n".join([
+        f'<form class="guide" hidden>{fields}<output aria-live="polite"></output>'
+        f'<script type="application/json">{data}</script></form>',
+        f"<p>{len(found)} of {total} cells rest on a comparison in this book.</p>",
+        recorded.wide("The guide", ["data and what you may change", *AIMS], rows, "words")])
