@@ -18,4 +18,28 @@ document.addEventListener("DOMContentLoaded", () => {
     cell.className = corner.className;
     corner.replaceWith(cell);
   }
+  // A table that is wider than its place is set tighter. If that is not enough, its edge fades while there is more, and the
+  // keyboard can reach it.
+  const tables = document.querySelectorAll(".bd-article table");
+  for (const place of new Set([...tables].map((table) => table.closest(".table-wide, .text_html, .pst-scrollable-table-container")))) {
+    if (!place) continue;
+    place.classList.toggle("tight", place.scrollWidth - place.clientWidth > 1);
+    const look = () => {
+      const rest = place.scrollWidth - place.clientWidth;
+      place.classList.toggle("more-to-the-right", rest - place.scrollLeft > 1);
+      if (rest > 1) place.tabIndex = 0;
+    };
+    place.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(place);
+  }
+});
+
+// On paper nothing can be unfolded: open all before it is printed, and close what was closed after.
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll(".bd-article details:not([open])")];
+  for (const fold of opened) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const fold of opened) fold.open = false;
 });
