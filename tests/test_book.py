@@ -5,12 +5,13 @@ import re
 import subprocess
 from itertools import pairwise
 
-import bookmaker
+import catalogue
+import pairs
 import pytest
 import yaml
 
-ROOT = bookmaker.ROOT
-CHAPTERS = bookmaker.in_order()
+ROOT = catalogue.ROOT
+CHAPTERS = catalogue.in_order()
 PAGES = sorted((ROOT / "book").glob("*.md"))
 SECTIONS = ["At a glance", "When this does not help", "Published and reproduced", "Try it"]
 SHARED_FIGURES = [node.name for node in ast.parse((ROOT / "helpers/plots.py").read_text(encoding="utf-8")).body
@@ -31,7 +32,7 @@ RAW = {
 @pytest.fixture(params=CHAPTERS, scope="module")
 def cells(request):
     """The cells of each chapter in turn."""
-    return bookmaker.as_notebook(bookmaker.source(request.param).read_text(encoding="utf-8")).cells
+    return pairs.as_notebook(catalogue.source(request.param).read_text(encoding="utf-8")).cells
 
 
 def kind(cells, cell_type):
@@ -82,7 +83,7 @@ def test_its_bootstrap_cell_installs_only_where_the_package_is_missing(cells):
     (attempt,) = ast.parse(cell.source).body
     assert isinstance(attempt, ast.Try)
     assert ast.unparse(attempt.handlers[0].type) == "ModuleNotFoundError"
-    assert f'"git+{bookmaker.address()}"' in cell.source
+    assert f'"git+{catalogue.address()}"' in cell.source
 
 
 def test_its_parameters_are_declared_once_and_are_literals(cells):
@@ -158,6 +159,12 @@ def anchors(path) -> set[str]:
     if path.suffix == ".py":
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for _, title in headings(text)}
+    if path.stem == "references":  # a source's address is its key
+        keys = path.with_suffix(".bib").read_text(encoding="utf-8")
+        slugs |= set(re.findall(r"^@\w+\{([\w-]+),", keys, re.MULTILINE))
+    if path.stem == "glossary":  # a term's address, as Sphinx makes it
+        terms = re.findall(r"^(?!```|#)(\S.*)$", text, re.MULTILINE)
+        slugs |= {"term-" + re.sub(r"[^a-zA-Z0-9._]+", "-", term).strip("-._") for term in terms}
     return slugs | set(re.findall(r'<span id="(\w+)">', text))
 
 
@@ -166,14 +173,14 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text)
 
 
-SOURCES = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *map(bookmaker.source, CHAPTERS)]
+SOURCES = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *map(catalogue.source, CHAPTERS)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_links_inside_the_book_lead_somewhere(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        cells = bookmaker.as_notebook(text).cells
+        cells = pairs.as_notebook(text).cells
         text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for link in links(text):
         if re.match(r"(https?|mailto):", link):
@@ -195,21 +202,47 @@ def test_links_inside_the_book_lead_somewhere(path):
 def test_every_chapter_on_disk_is_in_the_table_of_contents():
     on_disk = {str(p.relative_to(ROOT / "notebooks").with_suffix("")) for p in (ROOT / "notebooks").rglob("*.py")}
     assert on_disk == set(CHAPTERS)
-    assert {p.with_suffix(".py") for p in (ROOT / "notebooks").rglob("*.ipynb")} == {*map(bookmaker.source, CHAPTERS)}
+    assert {p.with_suffix(".py") for p in (ROOT / "notebooks").rglob("*.ipynb")} == {*map(catalogue.source, CHAPTERS)}
+
+
+def test_every_chapter_has_one_open_task():
+    tasks = (ROOT / "book/exercises.md").read_text(encoding="utf-8").split("## Open tasks")[1]
+    asked = re.findall(r"^\[[^]]+\]\(\.\./notebooks/(.+)\.ipynb\)\n: \S", tasks, flags=re.MULTILINE)
+    assert asked == CHAPTERS, "one task for each chapter, in the book's order"
 
 
 def test_profiles_know_every_parameter_they_set():
     for path in sorted((ROOT / "notebooks/profiles").glob("*.yaml")):
         for chapter in CHAPTERS:
-            nb = bookmaker.as_notebook(bookmaker.source(chapter).read_text(encoding="utf-8"))
-            assert set(bookmaker.parameters(path.stem, chapter)) <= set(bookmaker.declared(nb)), (path.name, chapter)
-    assert len(bookmaker.parameters("book", CHAPTERS[0])["SEEDS"]) >= 5
+            nb = pairs.as_notebook(catalogue.source(chapter).read_text(encoding="utf-8"))
+            assert set(catalogue.parameters(path.stem, chapter)) <= set(pairs.declared(nb)), (path.name, chapter)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_no_seed_that_writes_is_one_that_judges(chapter):
+    small = chapter.split("/")[0] in ("text", "graphs", "tables", "foundations")
+    in_arenas = "in_arena(" in catalogue.text(chapter)  # trains as the chapters on images do, and shares their runs
+    many = 10 if small and not in_arenas else 5
+    seeds = {name: catalogue.parameters(name, chapter)["SEEDS"] for name in ("draft", "book", "full", "smoke")}
+    assert seeds["draft"] == [*range(many)]
+    assert seeds["book"] == [*range(100, 100 + many)]
+    assert seeds["full"] == [*range(100, 100 + 2 * many)]
+    assert not {*seeds["draft"], *seeds["smoke"]} & {*seeds["full"]}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_reader_in_colab_runs_what_the_book_runs_and_a_preview_is_short(chapter):
+    cell = next(cell for cell in pairs.as_notebook(catalogue.text(chapter)).cells
+                if "parameters" in cell.metadata.get("tags", []))
+    own = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    assert catalogue.parameters("book", chapter).items() <= own.items()
+    assert catalogue.parameters("smoke", chapter).get("STEPS", 1000) <= 20, "give it lines in smoke.yaml"
 
 
 def test_the_address_is_typed_in_the_config_alone():
-    address = bookmaker.address()
+    address = catalogue.address()
     typed = [name for name in tracked() if address in (ROOT / name).read_bytes().decode("utf-8", "ignore")]
-    derived = [str(bookmaker.source(chapter).with_suffix(suffix).relative_to(ROOT))
+    derived = [str(catalogue.source(chapter).with_suffix(suffix).relative_to(ROOT))
                for chapter in CHAPTERS for suffix in (".py", ".ipynb")]
     assert set(typed) - set(derived) == {"_config.yml"}
     if "YOUR-ACCOUNT" in address:
@@ -226,7 +259,7 @@ def test_no_built_thing_is_committed():
 
 def test_chapters_load_no_pickle_and_the_ci_runs_what_the_readme_says():
     for chapter in CHAPTERS:
-        assert not re.search(r"\bpickle\b|weights_only=False", bookmaker.source(chapter).read_text(encoding="utf-8"))
+        assert not re.search(r"\bpickle\b|weights_only=False", catalogue.source(chapter).read_text(encoding="utf-8"))
     steps = (ROOT / ".ci/run").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in ("make test", "make preview"):

@@ -3,25 +3,34 @@
 import gzip
 import os
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from helpers import datasets
-from helpers.datasets import DamagedData, NoData, Resource, fetch, long_tailed, long_tailed_counts
+from helpers import datasets, files, results
+from helpers.datasets import Dataset, long_tailed, long_tailed_counts
+from helpers.experiments import compare
+from helpers.files import DamagedData, NoData, Resource, fetch
+from helpers.models import MLP
+from helpers.training import Recipe, oversample
 
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """An empty $BOOK_DATA and an empty cache."""
+    (tmp_path / "data").mkdir()
     monkeypatch.setenv("BOOK_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(datasets, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(files, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
 
 def resource(path="some/file", content=b"published", url="http://127.0.0.1:9/file"):
-    return Resource(path, datasets.sha256(content), (url,))
+    return Resource(path, files.sha256(content), (url,))
 
 
 def write(path: Path, content: bytes):
@@ -104,7 +113,7 @@ def test_a_damaged_file_of_the_reader_is_never_used(folders, content):
 def test_a_damaged_file_in_the_cache_is_downloaded_again(folders, monkeypatch):
     write(folders / "cache/some/file", b"half")
     monkeypatch.delenv("BOOK_DATA")
-    monkeypatch.setattr(datasets, "_download", lambda resource: b"published")
+    monkeypatch.setattr(files, "_download", lambda resource: b"published")
     assert fetch(resource()).read_bytes() == b"published"
     assert not list((folders / "cache/some").glob("tmp*"))  # nothing half-written stays
 
@@ -121,7 +130,7 @@ def test_the_second_mirror_serves_and_a_wrong_file_is_refused(folders, monkeypat
     served = {"first": gzip.compress(b"tampered"), "second": gzip.compress(b"published")}
     monkeypatch.setattr(pooch, "HTTPDownloader",
                         lambda **_: lambda url, target, _pooch: Path(target).write_bytes(served[url]))
-    two = Resource("f", datasets.sha256(b"published"), ("first", "second"), gzip.decompress)
+    two = Resource("f", files.sha256(b"published"), ("first", "second"), gzip.decompress)
     assert fetch(two).read_bytes() == b"published"
     with pytest.raises(DamagedData, match="sha256"):
         fetch(Resource("g", two.sha256, ("first",), gzip.decompress))
@@ -130,14 +139,68 @@ def test_the_second_mirror_serves_and_a_wrong_file_is_refused(folders, monkeypat
 def test_an_unwritable_folder_is_one_clear_line(tmp_path, monkeypatch):
     blocker = tmp_path / "a file"
     blocker.write_text("")
-    monkeypatch.setenv("BOOK_DATA", str(blocker / "below"))
-    monkeypatch.setattr(datasets, "cache_folder", lambda: blocker / "cache")
-    with pytest.raises(NoData, match=r"cannot write to .*BOOK_DATA"):
+    monkeypatch.delenv("BOOK_DATA", raising=False)
+    monkeypatch.setattr(files, "cache_folder", lambda: blocker / "cache")
+    with pytest.raises(NoData, match=r"some/file is missing, and .* cannot be written to.*BOOK_DATA"):
         fetch(resource())
 
 
+def test_a_folder_that_is_none_stops_and_is_not_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for name in ("nowhere", "file"):
+        monkeypatch.setenv("BOOK_DATA", str(tmp_path / name))
+        datasets._load_idx.cache_clear()
+        with pytest.raises(NotADirectoryError, match=f"{name}, which is no folder"):
+            long_tailed(data="auto")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_was_downloaded_can_be_shared(folders, monkeypatch):
+    monkeypatch.setattr(files, "_download", lambda resource: b"published")
+    umask = os.umask(0o022)
+    try:
+        assert fetch(resource()).stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(umask)
+
+
+def test_a_full_disk_leaves_nothing_half_written(folders, monkeypatch):
+    def full(self, content):
+        self.touch()
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(files, "_download", lambda resource: b"published")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch(resource())
+    assert not [path for path in (folders / "data/some").rglob("*")]
+
+
+def test_a_gzip_bomb_is_not_unpacked():
+    assert datasets.gunzip(gzip.compress(bytes(100)), limit=100) == bytes(100)
+    with pytest.raises(ValueError, match="more than 100 bytes"):
+        datasets.gunzip(gzip.compress(bytes(101)), limit=100)
+
+
+@pytest.mark.parametrize("ratio", ["ten", float("nan"), None, 0.5])
+def test_a_ratio_that_is_none_is_named(ratio):
+    with pytest.raises(ValueError, match=r"ratio=.*a number of 1 or more"):
+        long_tailed_counts(6000, ratio, 10)
+
+
+def test_a_ratio_that_empties_a_class_is_refused():
+    with pytest.raises(ValueError, match="without a sample; with 6000 in the largest, give 6000 at most"):
+        long_tailed_counts(6000, 1e9, 10)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_a_seed_that_is_none_is_named(seed):
+    with pytest.raises(ValueError, match="must be a whole number, 0 or more"):
+        long_tailed(seed=seed, data="stand-in")
+
+
 def test_real_data_that_are_not_there_are_an_error_and_auto_falls_back(folders, monkeypatch):
-    monkeypatch.setattr(datasets, "_download", lambda resource: (_ for _ in ()).throw(NoData("offline")))
+    monkeypatch.setattr(files, "_download", lambda resource: (_ for _ in ()).throw(NoData("offline")))
     datasets._load_idx.cache_clear()
     try:
         with pytest.raises(NoData, match="offline"):
@@ -148,7 +211,7 @@ def test_real_data_that_are_not_there_are_an_error_and_auto_falls_back(folders, 
 
 
 def test_a_stand_in_is_announced(capsys):
-    datasets.announce.cache_clear()
+    files.announce.cache_clear()
     assert long_tailed(data="stand-in").name == "stand-in for MNIST-LT"
     assert "not results" in capsys.readouterr().err
 
@@ -166,3 +229,58 @@ def test_truncated_images_are_refused(tmp_path, monkeypatch):
             long_tailed(data="auto")
     finally:
         datasets._load_idx.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------------- your own data
+
+LABELS = np.array(["common"] * 90 + ["rare"] * 10)
+
+
+@pytest.mark.parametrize("inputs", [np.arange(300.0).reshape(100, 3), torch.arange(300).view(100, 3),
+                                    pd.DataFrame(np.arange(300).reshape(100, 3))])
+def test_arrays_of_all_kinds_become_a_data_set(inputs):
+    data = Dataset.from_arrays(inputs, LABELS, seed=3)
+    assert data.train.inputs.dtype == torch.float32 and data.class_names == ("common", "rare")
+    assert [torch.bincount(split.labels).tolist() for split in (data.train, data.val, data.test)] == [
+        [54, 6], [18, 2], [18, 2]]
+    rows = torch.cat([split.inputs[:, 0] for split in (data.train, data.val, data.test)])
+    assert sorted(rows.tolist()) == list(range(0, 300, 3)), "every sample stands in one split"
+    for split in (data.train, data.val, data.test):
+        assert torch.equal(split.labels, (split.inputs[:, 0] >= 270).long()), "labels stay with their inputs"
+    assert not torch.equal(data.test.inputs, Dataset.from_arrays(inputs, LABELS, seed=4).test.inputs)
+
+
+def test_images_stay_bytes():
+    images = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
+    assert Dataset.from_arrays(images, LABELS).train.inputs.dtype == torch.uint8
+
+
+def test_a_group_stays_on_one_side():
+    groups = np.arange(100) // 2
+    data = Dataset.from_arrays(np.arange(100.0)[:, None], LABELS, groups=groups)
+    sides = [set(split.inputs[:, 0].int().div(2, rounding_mode="floor").tolist())
+             for split in (data.train, data.val, data.test)]
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+    assert all((split.labels == 1).any() for split in (data.train, data.val, data.test))
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"labels": LABELS[:50]}, "100 inputs, 50 labels"), ({"class_names": ["one"]}, "2 classes and 1 names"),
+    ({"inputs": np.full((100, 3), np.nan)}, "NaN or infinity"), ({"test": 0.9}, "leave some to train"),
+    ({"labels": ["common"] * 98 + ["rare"] * 2}, "class 'rare' has 2 samples in 2 groups: too few")])
+def test_arrays_that_cannot_be_split_are_named(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Dataset.from_arrays(**{"inputs": np.zeros((100, 3)), "labels": LABELS, **changes})
+
+
+def test_your_own_two_classes_run_through_the_comparison():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 4)) + np.repeat([0, 2], [270, 30])[:, None]
+    base = Recipe(model=partial(MLP, inputs=4), lr=0.1)
+    found = compare({"baseline": base, "oversampling": replace(base, resample=oversample)},
+                    lambda seed: Dataset.from_arrays(inputs, np.repeat([0, 1], [270, 30]), seed=seed),
+                    seeds=[0, 1, 2], steps=60)
+    shown = results.summary(found.table)
+    assert {"balanced accuracy", "worst-class recall"} <= set(shown.columns)
+    assert "PR-AUC" in found.table.metric.values and "tail recall" in found.table.metric.values
+    assert results.mean(found.table, "baseline", "PR-AUC").mean > 0.5

@@ -1,16 +1,17 @@
 """Dynamic sampling's formula, its draws, and the two errata beside the right version."""
 
+import copy
 import itertools
 
 import pytest
 import torch
-from chapters import load
 from sklearn.metrics import confusion_matrix
 
-from helpers.datasets import Split
+from helpers.chapters import load
+from helpers.datasets import Split, long_tailed
 from helpers.metrics import precision_per_class, recall_per_class
 from helpers.models import Linear
-from helpers.training import Recipe, prepare, random_affine
+from helpers.training import Fit, Recipe, fit, prepare, random_affine, shuffled
 
 chapter = load("resampling/dynamic_sampling")
 COUNTS = torch.tensor([600, 100, 6])
@@ -43,9 +44,14 @@ def test_shares_are_equal_when_every_class_is_perfect():
     assert chapter.next_shares([1.0, 1.0]).tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("sampler", [chapter.weighted, chapter.dynamic])
-def test_shares_are_equal_before_the_first_validation(sampler, run):
-    assert torch.allclose(share(sampler(run), run), torch.full((3,), 1 / 3), atol=0.015)
+def test_shares_are_equal_before_the_first_validation(run):
+    assert torch.allclose(share(chapter.dynamic(run), run), torch.full((3,), 1 / 3), atol=0.015)
+
+
+def test_a_class_is_drawn_by_its_share_whatever_its_size(run):
+    wanted = torch.tensor([0.2, 0.3, 0.5])
+    got = share((chapter.draw_by_share(run, wanted) for _ in range(300)), run)
+    assert torch.allclose(got, wanted, atol=0.015)
 
 
 def test_the_next_batches_follow_the_f1_of_the_last_validation(run):
@@ -63,6 +69,7 @@ def test_without_the_division_the_head_comes_back(run):
     got = share(chapter.multiplied(run), run)
     assert torch.allclose(got, COUNTS / COUNTS.sum(), atol=0.015)
     assert got[0] > 0.8
+    assert torch.allclose(chapter.shares_got([1 / 3] * 3, COUNTS), got, atol=0.015)
 
 
 def test_a_swapped_confusion_matrix_read_by_rows_is_precision():
@@ -74,15 +81,81 @@ def test_a_swapped_confusion_matrix_read_by_rows_is_precision():
     assert by_row.tolist() == pytest.approx([0.6, 1.0])
 
 
+class Says(torch.nn.Module):
+    """A model that says the same of every image."""
+
+    def __init__(self, *probabilities):
+        super().__init__()
+        self.logits = torch.tensor(probabilities).log() + 5  # logits have no fixed zero
+
+    def forward(self, inputs):
+        return self.logits.expand(len(inputs), -1)
+
+
 def test_fusion_is_the_mean_of_the_probabilities():
-    first, second = torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[0.4, 0.6]]).log()
-    assert torch.allclose(chapter.fuse(first, second).softmax(1), torch.tensor([[0.6, 0.4]]))
+    both = chapter.Fusion(Says(0.8, 0.2), Says(0.4, 0.6))(torch.zeros(3, 1))
+    assert torch.allclose(both.exp(), torch.tensor([[0.6, 0.4]]).expand(3, -1))
 
 
-def test_transfer_starts_from_the_weights():
-    model = chapter.Net(10)
-    again = chapter.transfer(model.state_dict(), 10)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+@pytest.fixture
+def noted(monkeypatch):
+    """The recipes and seeds that a procedure trains with, and the weights that it starts from."""
+    calls = []
+
+    def training(recipe, data, *, steps, seed, batch_size=128):
+        start = copy.deepcopy(recipe.model(10).state_dict())
+        trained = fit(recipe, data, steps=steps, batch_size=batch_size, seed=seed)
+        calls.append((recipe, seed, start, trained.seconds, copy.deepcopy(trained.run.model.state_dict())))
+        return trained
+
+    monkeypatch.setattr(chapter, "fit", training)
+    return calls
+
+
+SETTINGS = {"steps": 2, "batch_size": 8, "seed": 3}
+
+
+def test_the_second_model_starts_from_the_firsts_weights_and_sees_plain_batches(noted):
+    recipe = Recipe(model=Linear, sampler=chapter.dynamic)
+    trained = chapter.transfer(recipe, long_tailed(data="stand-in"), **SETTINGS)
+    (first, _, _, spent, end), (second, _, start, more, last) = noted
+    assert (first.sampler, second.sampler) == (chapter.dynamic, shuffled)
+    assert all(torch.equal(end[name], start[name]) for name in end), "it starts where the first one ended"
+    kept = trained.run.model.first.state_dict(), trained.run.model.second.state_dict()
+    assert all(torch.equal(kept[0][name], end[name]) for name in end), "the first one is left as it was"
+    assert all(torch.equal(kept[1][name], last[name]) for name in last)
+    assert not torch.equal(kept[0]["head.weight"], kept[1]["head.weight"])
+    assert trained.seconds == pytest.approx(spent + more)
+
+
+def test_the_rival_pair_comes_from_two_seeds_and_one_draw(noted):
+    drawn = []
+
+    def half(train, seed):
+        drawn.append(seed)
+        return train[::2]
+
+    trained = chapter.two_seeds(Recipe(model=Linear, resample=half), long_tailed(data="stand-in"), **SETTINGS)
+    assert [seed for _, seed, *_ in noted] == [3, 10_003]
+    assert drawn == [3], "both see the same samples, so that both are normalised alike"
+    assert len(trained.run.train) == len(long_tailed(data="stand-in").train[::2])
+    assert not torch.equal(trained.run.model.first.head.weight, trained.run.model.second.head.weight)
+    assert isinstance(trained, Fit)
+    assert trained.predict(long_tailed(data="stand-in").test).shape == (400, 10)
+
+
+def test_validation_images_join_the_training_split_and_no_other():
+    plain = long_tailed("FashionMNIST", seed=4, data="stand-in")
+    more = chapter.with_validation("garments", "stand-in", 4)
+    assert torch.equal(more.class_counts, plain.class_counts + 100)
+    assert torch.equal(more.train.inputs[-len(plain.val):], plain.val.inputs)
+    assert torch.equal(more.train.labels[-len(plain.val):], plain.val.labels)
+    assert torch.equal(more.test.inputs, plain.test.inputs)
+
+
+def test_the_sources_optimiser_has_half_a_momentum_and_no_nesterov():
+    (group,) = chapter.source_sgd([torch.zeros(1, requires_grad=True)], 0.1).param_groups
+    assert (group["lr"], group["momentum"], group["nesterov"]) == (0.1, 0.5, False)
 
 
 def test_random_affine_without_amounts_changes_nothing(run):
@@ -94,3 +167,12 @@ def test_random_affine_draws_for_every_image(run):
     images = torch.rand(1, 1, 28, 28).expand(4, -1, -1, -1)
     found = random_affine(images, run)
     assert all(not torch.allclose(one, other) for one, other in itertools.combinations(found, 2))
+
+
+def test_the_watched_training_keeps_the_shares_of_every_round(noted):
+    trained, shares = chapter.watched("garments", 4, "stand-in")
+    ((recipe, seed, *_),) = noted
+    assert (recipe.augment, seed, trained.run.steps) == (random_affine, 0, 4)
+    assert tuple(shares.columns) == long_tailed("FashionMNIST", data="stand-in").class_names
+    assert len(shares) and shares.index.is_monotonic_increasing
+    assert shares.sum(axis=1).tolist() == pytest.approx([1] * len(shares))

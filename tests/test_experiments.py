@@ -1,11 +1,9 @@
 """Comparisons: the same splits for all, paired intervals, claims that stop the build, records with a manifest."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,24 +12,15 @@ import torch
 from scipy import stats
 from sklearn import metrics as sk
 
-from helpers import experiments, metrics
+from helpers import claims, experiments, metrics, records
+from helpers import results as read
+from helpers.claims import better, between, claim, equivalent
 from helpers.datasets import Dataset, Split, long_tailed
-from helpers.experiments import (
-    COLUMNS,
-    ClaimRefuted,
-    better,
-    between,
-    claim,
-    compare,
-    difference,
-    fingerprint,
-    indistinguishable,
-    mean,
-    record,
-    tidy,
-)
+from helpers.experiments import TUNING_SEED, compare, in_arena
 from helpers.models import Linear
-from helpers.training import Recipe, logit_adjustment
+from helpers.records import fingerprint, record
+from helpers.results import COLUMNS, difference, mean, tidy, values
+from helpers.training import Recipe, logit_adjustment, shuffled
 
 BASE = Recipe(model=Linear)
 
@@ -47,7 +36,7 @@ def results(dataset="MNIST-LT", **techniques):
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "_claims", [])
+    monkeypatch.setattr(claims, "made", [])
     monkeypatch.setenv("BOOK_BUILD", str(tmp_path))
     monkeypatch.delenv("BOOK_PROFILE", raising=False)
     monkeypatch.setenv("BOOK_WORKERS", "1")
@@ -119,40 +108,11 @@ def test_missing_rows_are_named_with_what_there_is():
     with pytest.raises(KeyError, match=r"'c' .*there are: a, b"):
         mean(results(a=[1.0], b=[1.0]), "c", "recall")
     with pytest.raises(KeyError, match="T1, T2"):
-        experiments.published("T99")
-
-
-STOPPED = """
-import os, signal, threading, time
-from helpers.experiments import parallel
-
-def interrupt():
-    os.killpg(0, signal.SIGINT)
-
-if __name__ == "__main__":
-    parallel(time.sleep, [(0,)] * 2)
-    for jobs in ([(5,)] * 40, [(5,), (0,)]):  # all workers busy; one of the two idle
-        threading.Timer(1, interrupt).start()
-        try:
-            parallel(time.sleep, jobs)
-        except KeyboardInterrupt:
-            print("stopped")
-    print(parallel(divmod, [(7, 2), (7, 3)]))
-"""
-
-
-def test_a_cell_that_is_stopped_leaves_workers_for_the_next(tmp_path):
-    """Jupyter interrupts the kernel and all of its workers, busy or idle."""
-    (tmp_path / "stopped.py").write_text(STOPPED, encoding="utf-8")
-    ran = subprocess.run([sys.executable, tmp_path / "stopped.py"], text=True, capture_output=True, timeout=50,
-                         env=os.environ | {"BOOK_WORKERS": "2", "BOOK_PROFILE": "smoke"}, start_new_session=True,
-                         check=False)
-    assert (ran.stdout, ran.returncode) == ("stopped\nstopped\n[(3, 1), (2, 1)]\n", 0), ran.stderr
-    assert "KeyboardInterrupt" not in ran.stderr
+        read.published("T99")
 
 
 def test_printed_numbers_per_class_keep_the_order_of_print():
-    printed = experiments.published_per_class("CelebA", "balanced accuracy")
+    printed = read.published_per_class("CelebA", "balanced accuracy")
     assert list(printed.columns) == ["bald", "mustache", "grey hair", "pale skin", "double chin"]
     assert list(printed.index)[::4] == ["baseline", "CRL"]
     assert printed.loc["CRL", "pale skin"] == 92
@@ -160,8 +120,8 @@ def test_printed_numbers_per_class_keep_the_order_of_print():
 
 def test_one_seed_is_not_one_seeds():
     table = compare({"a": BASE}, stand_in, seeds=[0, 1], steps=2).table
-    assert experiments.mean(table, "a", "accuracy").seeds == "2 seeds"
-    assert experiments.mean(table[table.seed == 0], "a", "accuracy").seeds == "1 seed"
+    assert read.mean(table, "a", "accuracy").seeds == "2 seeds"
+    assert read.mean(table[table.seed == 0], "a", "accuracy").seeds == "1 seed"
 
 
 def test_checks():
@@ -169,13 +129,137 @@ def test_checks():
     assert better(table, "good", "bad").holds
     assert better(table, "good", "bad", by=0.09).holds and not better(table, "good", "bad", by=0.11).holds
     assert not better(table, "noisy", "good").holds
-    assert indistinguishable(table, "noisy", "good").holds and not indistinguishable(table, "good", "bad").holds
-    assert between(table, "good", "balanced accuracy", 0.9, 0.92).holds
+    assert not between(table, "good", "balanced accuracy", 0.9, 0.92).holds, "the mean is inside, its interval is not"
+    assert between(table, "good", "balanced accuracy", 0.88, 0.94).holds
+    assert not between(table, "good", "balanced accuracy", 0.88, 0.93).holds
+    assert not between(table, "good", "balanced accuracy", 0.89, 0.94).holds
     assert not (better(table, "good", "bad") & better(table, "bad", "good")).holds
 
 
-def test_one_seed_bears_nothing_out():
-    assert not better(results(a=[0.9], b=[0.1]), "a", "b").holds
+def test_as_good_as_needs_the_whole_interval_inside_the_margin():
+    table = results(a=[0.900, 0.905, 0.910], b=[0.901, 0.904, 0.911], wide=[0.80, 0.905, 0.99],
+                    low=[0.88, 0.886, 0.889])
+    assert equivalent(table, "a", "b").holds
+    assert not equivalent(table, "a", "b", within=0.001).holds
+    assert not equivalent(table, "wide", "a").holds, "a wide interval is no evidence of equality"
+    assert not equivalent(table, "low", "a").holds and not equivalent(table, "a", "low").holds
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_or_two_bear_nothing_out(seeds):
+    assert not better(results(a=[0.9] * seeds, b=[0.1] * seeds), "a", "b").holds
+    assert not equivalent(results(a=[0.9] * seeds, b=[0.9] * seeds), "a", "b").holds
+
+
+def test_two_seeds_are_printed_as_they_are():
+    table = results(a=[0.847, 0.85])
+    assert f"{mean(table, 'a', 'balanced accuracy'):%}" == "84.7 and 85.0"
+    assert np.isnan(mean(table, "a", "balanced accuracy").low)
+
+
+def test_overlapping_splits_widen_the_interval_as_nadeau_and_bengio_say():
+    gap = np.array([0.01, 0.03, 0.02, 0.04])
+    table = pd.concat([results(a=0.8 + gap, b=[0.8] * 4),
+                       *(tidy("MNIST-LT", "a", seed, {"test to train": 0.25}) for seed in range(4))])
+    found = difference(table, "a", "b", "balanced accuracy")
+    half = stats.t.ppf(0.975, 3) * np.sqrt((1 / 4 + 0.25) * gap.var(ddof=1))
+    assert (found.low, found.high) == pytest.approx((gap.mean() - half, gap.mean() + half))
+    plain = difference(table, "b", "a", "balanced accuracy")  # b has no such row
+    assert plain.high - plain.low < found.high - found.low
+
+
+def test_p_values_equal_scipys_and_holm_by_hand():
+    one, two = np.array([0.9, 0.8, 0.85, 0.95]), np.array([0.8, 0.75, 0.7, 0.9])
+    assert difference(results(a=one, b=two), "a", "b", "balanced accuracy").p == pytest.approx(
+        stats.ttest_rel(one, two).pvalue)
+    assert metrics.holm([0.01, np.nan, 0.04, 0.03, 0.5]) == pytest.approx([0.04, np.nan, 0.09, 0.09, 0.5], nan_ok=True)
+
+
+def test_a_seed_counts_once_and_data_sets_are_not_pooled():
+    twice = pd.concat([results(a=[0.9, 0.8]), results(a=[0.9])])
+    with pytest.raises(ValueError, match="seed 0 twice"):
+        mean(twice, "a", "balanced accuracy")
+    pooled = pd.concat([results(a=[0.9, 0.8, 0.7]), results("FashionMNIST-LT", a=[0.1, 0.2, 0.3])])
+    with pytest.raises(ValueError, match="2 data sets; name one"):
+        mean(pooled, "a", "balanced accuracy")
+    assert mean(pooled, "a", "balanced accuracy", dataset="FashionMNIST-LT").mean == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="holds one twice"):
+        compare({"a": BASE}, stand_in, seeds=[0, 0], steps=1)
+
+
+def test_the_summary_leaves_out_what_says_nothing():
+    table = pd.concat([tidy("D", "a", seed, {"accuracy": 0.5 + seed, "balanced accuracy": 0.5 + seed})
+                       for seed in (0, 1)])
+    assert list(read.summary(table).columns) == ["balanced accuracy"]
+    table.loc[(table.metric == "accuracy") & (table.seed == 1), "value"] = 0.7
+    assert list(read.summary(table).columns) == ["accuracy", "balanced accuracy"]
+
+
+def test_rates_are_chosen_on_the_validation_split_of_the_tuning_draw():
+    asked = []
+
+    def data(seed):
+        asked.append(seed)
+        drawn = stand_in(seed)
+        blind = Split(drawn.test.inputs, (drawn.test.labels + 1) % 10)  # whoever chooses by the test set is misled
+        return replace(drawn, test=blind)
+
+    found = compare({"a": BASE}, data, seeds=[3], steps=40, rates=[1e-6, 0.1])
+    assert asked == [TUNING_SEED, TUNING_SEED, 3]
+    assert found.rates.loc["a", 0.1] > found.rates.loc["a", 1e-6]
+    assert set(found.table[found.table.metric == "learning rate"].value) == {0.1}
+
+
+def test_a_technique_that_steers_by_validation_sees_it_while_its_rate_is_chosen():
+    seen = []
+
+    def steering(run):
+        for rows in shuffled(run):
+            seen.append(run.validation is not None)
+            yield rows
+
+    compare({"a": replace(BASE, sampler=steering)}, stand_in, seeds=[0], steps=20, rates=[0.01, 0.1])
+    assert len(seen) == 3 * 20
+    assert seen[19], "the first tuning run had looked before its last step"
+    assert seen[:20] == seen[40:], "as often as the run that is judged"
+
+
+def test_a_technique_that_diverges_is_at_chance_and_stops_nobody():
+    found = compare({"a": replace(BASE, loss=lambda logits, targets, run: logits.sum() * torch.nan)}, stand_in,
+                    seeds=[0], steps=5).table
+    assert values(found, "a", "balanced accuracy").item() == pytest.approx(0.1)
+    assert "seconds" not in set(found.metric), "what did not end took no time that could be compared"
+    record("part/chapter", found, verdict="so", seeds=[0], steps=5)
+
+
+def test_an_arena_runs_the_strong_baselines_and_the_ceiling():
+    run = in_arena("garments", {"half": {"lr": 0.1}}, seeds=[0], steps=2, rates=[0.1], data="stand-in")
+    assert run.table.technique.unique().tolist() == ["baseline", "logit adjustment", "random oversampling", "half",
+                                                     "balanced data"]
+    assert run.table.dataset.unique().tolist() == ["stand-in for FashionMNIST-LT"]
+    assert len(run.logits) == len(run.history) == 5 and ("balanced data", 0) in run.logits
+    with pytest.raises(ValueError, match="digits, garments"):
+        in_arena("birds", {}, seeds=[0])
+    with pytest.raises(TypeError, match="wheels"):
+        in_arena("digits", {"odd": {"wheels": 4}}, seeds=[0])
+
+
+def test_what_a_baseline_trains_does_not_depend_on_what_it_is_compared_with(monkeypatch):
+    """So the store has it for every chapter. All trainings of an arena stand in one queue, all tunings in another."""
+    asked = []
+
+    def spy(function, jobs, label="runs"):
+        asked.append([next(part for part in job if isinstance(part, dict)) for job in jobs])
+        return [function(*job) for job in jobs]
+
+    monkeypatch.setattr(experiments, "parallel", spy)
+    posthoc = partial(logit_adjustment, tau=0.5)
+    for techniques in ({}, {"half": {"posthoc": posthoc}, "other": {"lr": 0.1}}):
+        in_arena("digits", techniques, seeds=[0], steps=1, rates=[0.1, 0.2], data="stand-in")
+    tunings, trainings, more_tunings, more_trainings = ([set(job) for job in queue] for queue in asked)
+    for few, many, count in [(tunings, more_tunings, 2), (trainings, more_trainings, 1)]:
+        assert [job for job in many if not job & {"half", "other"}] == few
+        assert sum(job == {"balanced data"} for job in many) == count and len(many) > len(few)
 
 
 @pytest.mark.parametrize(("profile", "dataset", "holds", "status"), [
@@ -185,19 +269,62 @@ def test_one_seed_bears_nothing_out():
 def test_a_claim_is_judged_in_the_book_on_real_data_alone(monkeypatch, profile, dataset, holds, status):
     if profile:
         monkeypatch.setenv("BOOK_PROFILE", profile)
-    table = results(dataset, a=[0.9, 0.91] if holds else [0.1, 0.11], b=[0.5, 0.51])
+    table = results(dataset, a=[0.9, 0.91, 0.92] if holds else [0.1, 0.11, 0.13], b=[0.5, 0.51, 0.52])
     made = claim("a beats b", better(table, "a", "b"))
     assert made.status == status
-    run = partial(record, "part/chapter", table, verdict="so", seeds=[0, 1], steps=5)
-    if status == "refuted":
-        with pytest.raises(ClaimRefuted, match="a beats b"):
-            run()
-    else:
-        run()
+    record("part/chapter", table, verdict="so", seeds=[0, 1, 2], steps=5)  # whatever its status: a book is a book
+
+
+@pytest.mark.parametrize(("seeds", "real", "holds", "said"), [
+    ([100, 101], True, True, "held"), ([100, 101], True, False, "refuted"),
+    ([3, 100], True, True, "not judged, as seed 3 is one to write with"),
+    ([100], False, True, "not judged, as the data are a stand-in"), (None, True, True, "not judged, as no notebook")])
+def test_a_readers_notebook_judges_by_the_books_seeds_and_says_why_not(monkeypatch, seeds, real, holds, said):
+    import IPython
+
+    shell = SimpleNamespace(user_ns={"SEEDS": seeds, "In": ["claim(…)"]})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    made = claim("a beats b", claims.Check(holds, "so", real))
+    assert f"<em>{said}" in made._repr_html_() and f"[{said}" in repr(made)
+    assert made.status == said.split(",")[0]
+
+
+def test_a_readers_run_ends_with_its_verdict(capsys, tmp_path):
+    table = results(a=[0.9], b=[0.8])
+    claim("a beats b", claims.Check(True, "so"))
+    record("part/chapter", table, verdict="a is ahead", seeds=[0], steps=7)
+    said = capsys.readouterr().out
+    assert "Verdict of this run: a is ahead" in said and "Claims: 1 not judged." in said
+    assert str(tmp_path / "results/reader/part-chapter.csv") in said
+
+
+def test_splits_of_one_data_set_get_wider_intervals():
+    recipes = {"a": Recipe(), "b": Recipe(lr=0.01)}
+    plain, wide = (compare(recipes, stand_in, seeds=[0, 1, 2], steps=2, batch_size=8, overlap=share).table
+                   for share in (None, 0.5))
+    assert len(wide) == len(plain) + 2 * 3 and set(wide.metric) - set(plain.metric) == {"test to train"}
+    one, other = (difference(table, "a", "b", "ECE") for table in (plain, wide))
+    assert (other.high - other.low) == pytest.approx((one.high - one.low) * np.sqrt((1 / 3 + 0.5) * 3))
+
+
+def test_a_refuted_claim_says_what_is_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOOK_PROFILE", "book")
+    table = results(a=[0.1, 0.11, 0.12], b=[0.5, 0.51, 0.52])
+    said = claim("a beats b", better(table, "a", "b"), refuted="We expected it. It is <far> below.")
+    assert "It is &lt;far&gt; below" in said._repr_html_() and "claim-refuted" in said._repr_html_()
+    claim("b beats a", better(table, "b", "a"))
+    record("part/chapter", table, verdict="so", seeds=[0, 1, 2], steps=5)
+    first, second = json.loads((tmp_path / "results/book/part-chapter.json").read_text())["claims"]
+    assert (first["status"], first["acknowledged"]) == ("refuted", "We expected it. It is <far> below.")
+    assert (second["status"], second["acknowledged"]) == ("held", None)
+    assert first["difference"] == pytest.approx([-0.4, -0.4, -0.4]) and first["n"] == 3
+    assert second["p_holm"] >= second["p"]
+    with pytest.raises(TypeError, match="check=True must be a Check"):
+        claim("a beats b", True)
 
 
 def test_a_sentence_is_escaped_on_the_page():
-    shown = claim("<script>alert(1)</script>", experiments.Check(True, "<b>"))._repr_html_()
+    shown = claim("<script>alert(1)</script>", claims.Check(True, "<b>"))._repr_html_()
     assert "<script>" not in shown and "&lt;b&gt;" in shown
 
 
@@ -209,9 +336,12 @@ def test_records_come_with_a_manifest(tmp_path, monkeypatch):
     assert list(written.columns) == COLUMNS and written.value.tolist() == [0.9, 0.8]
     manifest = json.loads((tmp_path / "results/smoke/part-some_chapter.json").read_text())
     assert manifest["data"] == "real" and manifest["steps"] == 7 and manifest["verdict"] == "fine"
-    assert manifest["versions"]["torch"] and manifest["code_hash"] == experiments.code_hash()
-    with pytest.raises(ValueError, match="lack value"):
-        record("x/y", table.drop(columns="value"), verdict="", seeds=[], steps=0)
+    assert manifest["versions"]["torch"] and manifest["code_hash"] == records.code_hash()
+    odd = {"lack value": table.drop(columns="value"), "stands twice": pd.concat([table, table]),
+           "is not a number": table.assign(value=np.nan), "'ten', which is no number": table.assign(value="ten")}
+    for words, wrong in odd.items():
+        with pytest.raises(ValueError, match=words):
+            record("x/y", wrong, verdict="", seeds=[], steps=0)
 
 
 def test_equal_splits_equal_fingerprint():
@@ -234,7 +364,7 @@ def test_metrics_by_hand_and_against_scikit_learn():
     assert found["worst-class recall"] == found["recall"].min()
 
 
-def test_precision_is_not_recall():  # erratum 1: the confusion matrix read along the wrong axis
+def test_precision_is_not_recall():  # E1: the confusion matrix read along the wrong axis
     labels, predictions = np.array([0] * 8 + [1] * 2), np.array([0] * 6 + [1] * 4)
     assert metrics.recall_per_class(predictions, labels, 2).tolist() == [0.75, 1.0]
     assert metrics.precision_per_class(predictions, labels, 2).tolist() == [1.0, 0.5]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from chapters import load
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from helpers.chapters import load
 from helpers.datasets import long_tailed
 from helpers.training import Recipe, fit, oversample, prepare, reproducible
 
@@ -152,23 +152,62 @@ def test_mix_labels_by_hand():
     torch.testing.assert_close(mixed, torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]]))
 
 
-def test_erratum_16_one_hot_is_the_two_term_loss():
+@pytest.mark.parametrize("seed", range(12))
+def test_remix_gives_the_label_to_the_rare_image_that_fills_most_of_the_picture(run, seed):
+    inputs, labels = one_garment_each(run)
+    run.class_counts = torch.tensor([6000.0, 3000, 900, 800, 250, 120, 100, 30, 20, 10])
+    run.rng, run.generator = chapter.np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    mixed, targets = chapter.remix(inputs, labels, run)
+    share = float(chapter.np.random.default_rng(seed).beta(0.5, 0.5))
+    partners = torch.randperm(8, generator=torch.Generator().manual_seed(seed)).tolist()
+    for own, partner in enumerate(partners):
+        expected = torch.zeros(10)
+        if own < partner and share < 0.5 and run.class_counts[own] >= 3 * run.class_counts[partner]:
+            expected[partner] = 1  # the rarer class has the larger class number here
+        elif own > partner and share > 0.5 and 3 * run.class_counts[own] <= run.class_counts[partner]:
+            expected[own] = 1
+        else:
+            expected[own] += share
+            expected[partner] += 1 - share
+        torch.testing.assert_close(targets[own], expected)
+        assert float(mixed[own, 0, 0, 0]) == pytest.approx(share * (own + 1) + (1 - share) * (partner + 1), rel=1e-5)
+
+
+def test_e10_one_hot_is_the_two_term_loss():
     logits, one, other = torch.randn(6, 10), torch.randint(10, (6,)), torch.randint(10, (6,))
     soft = F.cross_entropy(logits, chapter.mix_labels(one, other, 0.3, 10))
     torch.testing.assert_close(soft, 0.3 * F.cross_entropy(logits, one) + 0.7 * F.cross_entropy(logits, other))
     assert int(0.5 * 2 + 0.5 * 4) == 3  # printed: half a pullover and half a coat are a dress
 
 
-def test_erratum_15_the_missing_branch():
+def test_e11_the_missing_branch():
+    def as_printed(share, counts_i, counts_j):
+        """Without the branch for a rare first image."""
+        return torch.where((counts_i / counts_j >= 3) & torch.tensor(share < 0.5), 0.0, share)
+
     rare, common = torch.tensor([60.0]), torch.tensor([6000.0])
     for share in (0.2, 0.7):
-        right, printed = (f(share, common, rare) for f in (chapter.remix_share, chapter.remix_share_as_printed))
-        torch.testing.assert_close(right, printed)
+        torch.testing.assert_close(chapter.remix_share(share, common, rare), as_printed(share, common, rare))
     assert float(chapter.remix_share(0.7, rare, common)) == 1
-    assert float(chapter.remix_share_as_printed(0.7, rare, common)) == pytest.approx(0.7)
+    assert float(as_printed(0.7, rare, common)) == pytest.approx(0.7)
 
 
-def test_erratum_5_dropout_is_off_from_the_second_epoch(data):
+def test_e12_mean_losses_times_shares_give_every_pair_the_mean_share():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 10, generator=generator)
+    one, other = torch.tensor([0, 9, 0, 3]), torch.tensor([9, 0, 1, 3])
+    counts = torch.tensor([6000.0, 3596, 2156, 1292, 774, 464, 278, 166, 100, 60])
+    own = chapter.remix_share(0.7, counts[one], counts[other])
+    assert own.tolist() == pytest.approx([0.7, 1.0, 0.7, 0.7])
+    notebook = (F.cross_entropy(logits, one) * own + F.cross_entropy(logits, other) * (1 - own)).mean()
+    shares = chapter.everyones_share(0.7, counts[one], counts[other])
+    as_run = F.cross_entropy(logits, chapter.mix_labels(one, other, shares, 10))
+    torch.testing.assert_close(as_run, notebook)
+    right = F.cross_entropy(logits, chapter.mix_labels(one, other, own, 10))
+    assert abs(float(right - notebook)) > 0.01
+
+
+def test_e5_dropout_is_off_from_the_second_epoch(data):
     modes = []
 
     def watched(run, inputs, labels):
@@ -181,14 +220,85 @@ def test_erratum_5_dropout_is_off_from_the_second_epoch(data):
     assert modes == [True, True, False, False, False, False]
 
 
-def test_four_fifths(data):
-    part = chapter.four_fifths(data.train, 3)
-    assert len(part) == int(0.8 * len(data.train))
-    assert torch.equal(part.labels, chapter.four_fifths(data.train, 3).labels)
-    assert not torch.equal(part.labels, chapter.four_fifths(data.train, 4).labels)
+def test_the_sources_validation_split_is_a_random_fifth_and_as_long_tailed_as_the_rest():
+    whole = long_tailed("FashionMNIST", validation=0, seed=3, data="stand-in")
+    found, other = chapter.source_draw(3, "stand-in"), chapter.source_draw(4, "stand-in")
+    assert len(found.val) == len(whole.train) // 5 and len(found.train) + len(found.val) == len(whole.train)
+    together = torch.bincount(torch.cat([found.train.labels, found.val.labels]), minlength=10)
+    assert torch.equal(together, whole.class_counts)
+    shares = torch.bincount(found.val.labels, minlength=10) / whole.class_counts
+    assert 0.15 < float(shares[0]) < 0.25, "the commonest class is no more than its share of the fifth"
+    assert torch.equal(found.test.labels, whole.test.labels)
+    assert not torch.equal(found.val.labels, other.val.labels)
 
 
-@pytest.mark.parametrize("name", [*HOOKS, "sample_pairing"])
-def test_every_mix_trains(data, name):
-    trained = fit(Recipe(mix=getattr(chapter, name)), data, steps=2, batch_size=16)
+# ---------------------------------------------------------------- what is counted and drawn
+
+@pytest.fixture
+def on_page(data, monkeypatch):
+    """The chapter with its data set, as its cells have it."""
+    monkeypatch.setattr(chapter, "data", data, raising=False)
+    return chapter
+
+
+def test_label_mass_is_that_of_the_data_for_plain_and_mixed_and_equal_after_oversampling(on_page, data):
+    share = data.class_counts / data.class_counts.sum()
+    for recipe in (Recipe(), Recipe(mix=chapter.mixup)):
+        mass = on_page.label_mass(recipe, batches=150)
+        assert float(mass.sum()) == pytest.approx(1, abs=1e-4)
+        torch.testing.assert_close(mass[:4], share[:4], rtol=0.1, atol=0)
+    torch.testing.assert_close(on_page.label_mass(Recipe(resample=oversample), batches=150), torch.full((10,), 0.1),
+                               rtol=0.15, atol=0)
+
+
+def test_the_greedy_rule_gives_the_whole_label_to_the_rarer_class():
+    counts = torch.tensor([60.0, 6000.0])
+    for share in (0.2, 0.8):
+        assert chapter.greedy(share, counts, counts.flip(0)).tolist() == [1, 0]
+
+
+def test_a_look_shows_the_images_asked_for_and_what_their_labels_became(on_page, data):
+    rows = torch.tensor([0, 5, 9])
+    images, targets = on_page.look(None, rows)
+    assert torch.equal(images, data.train.inputs[rows] / 255)
+    assert torch.equal(targets, F.one_hot(data.train.labels[rows], 10).float())
+    mixed, targets = on_page.look(chapter.partial(chapter.mixup, alpha=20.0), rows)
+    assert not torch.equal(mixed, images)
+    torch.testing.assert_close(targets.sum(1), torch.ones(3))
+    assert torch.equal(on_page.look(chapter.sample_pairing, rows)[1], F.one_hot(data.train.labels[rows], 10).float())
+
+
+def test_a_label_bar_has_the_colours_of_the_classes_in_their_shares():
+    colours = [(one / 10, 0.0, 1.0) for one in range(10)]
+    target = torch.zeros(10)
+    target[2], target[7] = 0.25, 0.75
+    panel = chapter.with_label_bar(torch.zeros(1, 28, 28), target, colours)
+    bar = panel[30, 1:29]
+    assert [tuple(one) for one in bar] == [colours[2]] * 7 + [colours[7]] * 21
+    assert (panel[:28] == 1).all(), "an empty picture is white"
+
+
+def test_a_row_of_pictures_a_technique(on_page):
+    images, targets = torch.rand(3, 1, 28, 28), torch.eye(10)[:3]
+    on_page.draw_with_labels({"original": (images, targets), "MixUp then CutMix": (images, targets)})
+    figure = on_page.plt.gcf()
+    assert [ax.get_ylabel() for ax in figure.axes] == ["original", "MixUp\nthen CutMix"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(on_page.data.class_names)
+    on_page.plt.close(figure)
+
+
+def test_pairs_of_trainings_lie_apart_by_accuracy_and_by_the_last_500():
+    labels = torch.tensor([4, 0] * 400)  # 800 images; of the last 500 half are of class 4
+    right = F.one_hot(labels, 10).float()
+    worse, other = right.clone(), right.clone()
+    worse[:200] = right[:200].flip(1)  # a quarter is wrong, none of it among the last 500
+    other[700:] = right[700:].flip(1)  # 100 wrong, 50 of the 250 coats
+    found = chapter.apart([right, worse, other], labels)
+    chapter.np.testing.assert_allclose(found, [[25, 0], [12.5, 20], [12.5, 20]])
+    assert chapter.apart([right], labels).shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", chapter.TECHNIQUES)
+def test_every_technique_trains(data, name):
+    trained = fit(Recipe(**chapter.TECHNIQUES[name]), data, steps=2, batch_size=16)
     assert torch.isfinite(torch.tensor(trained.history[-1]["loss"]))

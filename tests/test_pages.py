@@ -7,13 +7,13 @@ import shutil
 import threading
 from pathlib import Path
 
-import bookmaker
+import catalogue
 import pytest
 
-SITE = bookmaker.ROOT / "build" / "html"
+SITE = catalogue.ROOT / "build" / "html"
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
-PAGES = [f"book/{path.stem}.html" for path in sorted((bookmaker.ROOT / "book").glob("*.md"))]
-PAGES += [f"notebooks/{chapter}.html" for chapter in bookmaker.in_order()]
+PAGES = [f"book/{path.stem}.html" for path in sorted((catalogue.ROOT / "book").glob("*.md"))]
+PAGES += [f"notebooks/{chapter}.html" for chapter in catalogue.in_order()]
 CHAPTER = next(page for page in PAGES if page.startswith("notebooks/"))
 
 pytestmark = [
@@ -110,6 +110,55 @@ def test_a_page_in_light_and_dark_wide_and_narrow(visit, site, page):
     assert tab.locator("div.cell_input pre").evaluate_all(wide) == 0, "code that does not fit at 1280 px"
 
 
+# Of each table that shows: how far it sticks out of the text, how much of it is hidden, and whether a reader sees that.
+TABLES = """() => {
+  const text = document.querySelector('.bd-article').getBoundingClientRect();
+  return [...document.querySelectorAll('.bd-article table')].filter(t => t.checkVisibility()).map(table => {
+    let place = table.parentElement;
+    const inside = () => place.matches('.bd-article *');
+    while (inside() && !/auto|scroll/.test(getComputedStyle(place).overflowX)) place = place.parentElement;
+    const scrolls = inside(), box = (scrolls ? place : table).getBoundingClientRect();
+    return {
+      what: table.innerText.slice(0, 60), out: box.right - text.right,
+      hidden: scrolls ? place.scrollWidth - place.clientWidth : 0,
+      hint: getComputedStyle(place).maskImage != 'none', keys: place.tabIndex == 0,
+    };
+  });
+}"""
+
+
+def cut(tables: list[dict]) -> list[str]:
+    """The tables that a reader of a wide window does not see whole."""
+    return [table["what"] for table in tables if table["out"] > 1 or table["hidden"] > 1]
+
+
+def lost(tables: list[dict]) -> list[str]:
+    """The tables of which a part is out of sight with no sign of it, or out of the keyboard's reach."""
+    return [table["what"] for table in tables
+            if table["out"] > 1 or (table["hidden"] > 1 and not (table["hint"] and table["keys"]))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_table_is_cut_on_a_wide_page_and_on_a_phone_it_shows_that_it_scrolls(visit, page):
+    tab = visit(page)
+    assert cut(tab.evaluate(TABLES)) == []
+    tab.set_viewport_size({"width": 390, "height": 900})
+    tab.wait_for_timeout(100)  # the fading edge is set by an observer
+    assert lost(tab.evaluate(TABLES)) == []
+
+
+def test_a_table_that_is_too_wide_would_be_found(visit):
+    tab = visit(CHAPTER)
+    row = "<td>" + "</td><td>".join(["a wide cell of many words"] * 30) + "</td>"
+    style = "<style>.trial td { white-space: nowrap }</style>"
+    for around in ("<div>{}</div>", "<div style='overflow-x: auto'>{}</div>"):
+        whole = style + around.format(f"<table class='trial'><tr>{row}</tr></table>")
+        tab.evaluate("whole => document.querySelector('.bd-article').insertAdjacentHTML('afterbegin', whole)", whole)
+        found = tab.evaluate(TABLES)
+        assert len(cut(found)) == len(lost(found)) == 1
+        tab.evaluate("document.querySelector('.trial').parentElement.remove()")
+
+
 def test_formulas_are_typeset(visit):
     tab = visit(CHAPTER)
     assert tab.locator("mjx-container").count() > 0
@@ -158,11 +207,14 @@ def test_headings_can_be_linked_to(visit, site):
 
 def test_a_chapter_can_be_downloaded_opened_in_colab_and_edited(visit, site):
     tab = visit(CHAPTER)
-    address, name = bookmaker.address(), CHAPTER.removesuffix(".html")
+    address, name = catalogue.address(), CHAPTER.removesuffix(".html")
     links = {link.get_attribute("href") for link in tab.locator(".header-article a, .bd-header-article a").all()}
     repository = address.removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{repository}/blob/main/{name}.ipynb" in links
     assert f"{address}/edit/main/{name}.py" in links
+    assert address in links, "the repository"
+    issue = f"{address}/issues/new?title=Issue%20on%20page%20%2F{name}.html"
+    assert any(link and link.startswith(issue) for link in links), "an issue about this page"
     (download,) = [link for link in links if link and link.endswith(".ipynb") and not link.startswith("http")]
     got = tab.request.get(f"{site}{CHAPTER.rsplit('/', 1)[0]}/{download}")
     assert got.ok
@@ -182,7 +234,7 @@ def test_the_keyboard_skips_to_the_text_and_unfolds_a_cell(visit):
 def test_the_first_page_leads_to_every_chapter(visit, site):
     tab = visit("book/index.html")
     cells = tab.locator("table.chapters tbody td:first-child a").all()
-    wanted = [f"{site}notebooks/{chapter}.html" for chapter in bookmaker.in_order()]
+    wanted = [f"{site}notebooks/{chapter}.html" for chapter in catalogue.in_order()]
     assert [cell.evaluate("a => a.href") for cell in cells] == wanted
     shown = tab.locator("img.gains").evaluate_all("all => all.map(i => getComputedStyle(i).display != 'none')")
     assert sum(shown) in (0, 1), "one figure, in the colours of the page; none in a preview"
@@ -199,7 +251,28 @@ def test_an_erratum_has_an_address_and_its_links_lead_somewhere(visit, site):
         assert f'id="{anchor}"' in (SITE / file).read_text(encoding="utf-8"), link
     outside = set(links) - inside
     assert outside
-    assert all(link.startswith(f"{bookmaker.address()}/blob/main/tests/") for link in outside)
+    assert all(link.startswith(f"{catalogue.address()}/blob/main/tests/") for link in outside)
+
+
+WIDGETS = {f"notebooks/{chapter}.html": count for chapter in catalogue.in_order()
+           if (count := catalogue.text(chapter).count("\nWidget("))}
+
+
+@pytest.mark.parametrize("page", WIDGETS)
+def test_a_chapters_sliders_move_by_keyboard(visit, page):
+    tab = visit(page)
+    figures = tab.locator("figure.widget.widget-moves")
+    assert figures.count() == WIDGETS[page]
+    for figure in figures.all():
+        for slider in figure.locator("input[type=range]").all():
+            before = figure.locator(".widget-panels").inner_html()
+            slider.focus()
+            tab.keyboard.press("End")
+            last = figure.locator(".widget-panels").inner_html()
+            tab.keyboard.press("Home")
+            assert len({before, last, figure.locator(".widget-panels").inner_html()}) > 1
+            assert slider.get_attribute("aria-valuetext")
+    assert tab.complaints == []
 
 
 def test_pages_are_light():

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bookmaker
+import catalogue
 import pytest
 
-ROOT = bookmaker.ROOT
+ROOT = catalogue.ROOT
 CHAPTER = "resampling/long_tailed_digits"
 UV = shutil.which("uv") or ROOT / ".venv-uv/bin/uv"
 
@@ -45,15 +45,15 @@ def test_a_notebook_alone_installs_the_package_and_runs(repository, tmp_path):
     run(UV, "pip", "install", "--quiet", "--python", python, "pip")
     alone = tmp_path / "alone"
     alone.mkdir()
-    shutil.copyfile(bookmaker.source(CHAPTER).with_suffix(".ipynb"), alone / "chapter.ipynb")
+    shutil.copyfile(catalogue.source(CHAPTER).with_suffix(".ipynb"), alone / "chapter.ipynb")
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(("BOOK_BUILD", "BOOK_PROFILE", "BOOK_WORKERS", "PYTHON", "PYTEST"))}
     # git fetches the address in the bootstrap cell from the folder above.
     environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
-                    "GIT_CONFIG_VALUE_0": bookmaker.address(), "PATH": f"{python.parent}:{os.environ['PATH']}"}
+                    "GIT_CONFIG_VALUE_0": catalogue.address(), "PATH": f"{python.parent}:{os.environ['PATH']}"}
     with pytest.raises(AssertionError, match="No module named 'helpers'"):
         run(python, "-c", "import helpers", cwd=alone, env=environment)
-    chosen = bookmaker.parameters("smoke", CHAPTER).items()
+    chosen = catalogue.parameters("smoke", CHAPTER).items()
     settings = [part for name, value in chosen for part in ("-y", f"{name}: {value}")]
     run(python, "-m", "papermill", "--kernel", "python3", "--no-progress-bar", *settings, "chapter.ipynb", "out.ipynb",
         cwd=alone, env=environment)

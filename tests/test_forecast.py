@@ -1,0 +1,61 @@
+"""How long a build would take elsewhere, by the times that the last one took."""
+
+import json
+
+import catalogue
+import forecast
+import pytest
+
+TIMES = [{"runs": 4, "stored": 0, "time": 0}, *[{"seconds": seconds} for seconds in (60, 120, 180, 240)],
+         {"workers": 2, "took": 360}]
+
+
+@pytest.fixture
+def times(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "build_folder", lambda: tmp_path)
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "part/two"])
+    monkeypatch.setattr(catalogue, "parameters", lambda profile, chapter: {
+        "SEEDS": [0, 1] if profile == "book" else [0, 1, 2, 3], "STEPS": 100 if profile == "book" else 300})
+
+    def write(*lines):
+        folder = catalogue.run_folder("part/one", "book")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    write(*TIMES)
+    return write
+
+
+def test_free_cores_take_the_longest_run_that_waits():
+    assert forecast.makespan([1, 2, 3, 4], 1) == 10
+    assert forecast.makespan([1, 2, 3, 4], 2) == 5
+    assert forecast.makespan([1, 1, 4], 2) == 4, "not 5, as in the order of the list"
+    assert forecast.makespan([1, 2], 64) == 2
+    assert forecast.makespan([], 3) == 0
+
+
+def test_what_no_run_takes_is_the_chapters_own(times):
+    queues, own = forecast.measured("part/one", "book")
+    assert queues == [[60, 120, 180, 240]]
+    assert own == 60, "of 360 seconds, two workers spent 300 on the runs"
+    assert forecast.measured("part/two", "book") is None
+
+
+def test_a_build_that_took_runs_from_the_store_says_nothing_of_their_times(times):
+    times({"runs": 4, "stored": 1, "time": 0}, *TIMES[1:])
+    assert forecast.measured("part/one", "book") is None
+
+
+def test_it_is_laid_out_on_so_many_cores(times):
+    said = forecast.forecast("book", "book", [1, 2, 64])
+    assert said[0] == "measured in the profile book, laid out for book; without part/two"
+    # one core: 60 + 600 s; two: 60 + 300; 64: 60 + 240. A cluster: two seeds of 60 + 300 s, then 60 s for the chapter.
+    assert [line.split() for line in said[2:]] == [["1", "11", "min", "100%", "13", "min"],
+                                                   ["2", "6", "min", "92%", "7", "min"],
+                                                   ["64", "5", "min", "3%", "7", "min"]]
+
+
+def test_another_profile_has_more_seeds_and_longer_runs(times):
+    queues, _ = forecast.measured("part/one", "book")
+    (queue,) = forecast.grown("part/one", queues, "book", "full")
+    assert sorted(queue) == [180, 180, 360, 360, 540, 540, 720, 720]
