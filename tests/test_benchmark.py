@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import recorded
 
-from helpers import results
+from helpers import graphs, results, texts
+from helpers.datasets import long_tailed
+from helpers.messages import load_messages
 
 SEEDS = range(5)
 GAINS = {"baseline": 0.0, "logit adjustment": 0.02, "balanced data": 0.09}
@@ -85,6 +87,8 @@ def test_a_preview_shows_no_numbers(book, tmp_path):
 
 def test_the_page_holds_figure_table_and_file(book, tmp_path):
     shown = benchmark.page("book", two(book), tmp_path)
+    assert "helper (1 times, +3.0)" in shown and "baseline (1 times" not in shown, "cost against gain, in words"
+    assert (tmp_path / "_static/benchmark_cost.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert shown.count('<th scope="row">') == 2 + 4, "two parts of the book, four techniques"
     assert '<table class="dataframe sortable">' in shown and "+3.0 ± 0.1*" in shown
     assert (tmp_path / "_static/benchmark.svg").read_text(encoding="utf-8").startswith("<?xml")
@@ -92,6 +96,16 @@ def test_the_page_holds_figure_table_and_file(book, tmp_path):
     assert list(table.columns) == list(benchmark.DICTIONARY)
     assert len(table) == 2 * 2 * 5 * 5 * 6 and "recall" not in set(table.metric)
     assert f"All {len(table):,} numbers" in shown
+
+
+def test_on_the_front_is_what_nothing_beats_in_both_cost_and_gain():
+    def entry(name, cost, gain):
+        return {"technique": name} | {one: {"gap": results.Interval.of([gain] * 3), "seconds": cost}
+                                      for one in benchmark.ARENAS}
+
+    listed = [entry("dear and best", 3, 0.03), entry("cheap", 1, 0.01), entry("cheap and worse", 1, 0.0),
+              entry("dearer than better", 2, 0.005), entry("between", 2, 0.02)]
+    assert [one["technique"] for one in benchmark.front(listed)] == ["cheap", "between", "dear and best"]
 
 
 def test_rank_correlation_by_hand():
@@ -105,19 +119,19 @@ def test_rank_correlation_by_hand():
 
 def test_the_guide_names_the_best_that_is_clear_and_says_where_nothing_is(book):
     found = guide.cells("book", two(book))
-    training = found["images", "the sampler or the loss", "each class counts the same"]
+    training = found[*guide.IMAGES, "the sampler or the loss", "each class counts the same"]
     assert ">helper</a> +5.0 ± 0.1, +5.0 ± 0.1" in training and "2 tried" in training
-    assert ">twice the work</a>" in found["images", "the data", "a ranking"]
-    assert found["images", "only the threshold", "each class counts the same"].startswith("<a")
-    assert ("images", "the model or its schedule", "a ranking") not in found, "no evidence, no answer"
-    assert ("images", "the data", "few false alarms") not in found
+    assert ">twice the work</a>" in found[*guide.IMAGES, "the data", "a ranking"]
+    assert found[*guide.IMAGES, "only the threshold", "each class counts the same"].startswith("<a")
+    assert (*guide.IMAGES, "the model or its schedule", "a ranking") not in found, "no evidence, no answer"
+    assert (*guide.IMAGES, "the data", "few false alarms") not in found
 
 
 def test_the_guide_does_not_recommend_what_is_not_clear_in_both_arenas(book):
     one = made_up({"helper": 0.05}, datasets=("MNIST-LT",))
     other = made_up({"helper": 0.0}, datasets=("FashionMNIST-LT",))
     found = guide.cells("book", book(resampling__long_tailed_digits=pd.concat([one, other], ignore_index=True)))
-    said = found["images", "the sampler or the loss", "each class counts the same"]
+    said = found[*guide.IMAGES, "the sampler or the loss", "each class counts the same"]
     assert said.startswith("nothing is clear of the baseline after Holm; nearest is")
 
 
@@ -125,8 +139,8 @@ def test_what_was_tried_for_another_question_hides_no_answer(book):
     many = {f"vain {number}": 0.0 for number in range(20)}
     table = made_up(many | {"twin": 0.02}, scatter=0.0043)
     found = guide.cells("book", book(losses__weights_and_margins=table))
-    assert found["images", "only the threshold", "each class counts the same"].startswith("<a")
-    assert found["images", "the sampler or the loss", "each class counts the same"].startswith("nothing"), "of 21"
+    assert found[*guide.IMAGES, "only the threshold", "each class counts the same"].startswith("<a")
+    assert found[*guide.IMAGES, "the sampler or the loss", "each class counts the same"].startswith("nothing"), "of 21"
 
 
 def test_networks_and_the_readers_own_data_are_no_techniques(book):
@@ -137,10 +151,10 @@ def test_networks_and_the_readers_own_data_are_no_techniques(book):
 
 def test_where_less_is_better_a_rise_is_no_gain(book):
     found = guide.cells("book", book(resampling__long_tailed_digits=made_up({"overconfident": 0.05}, ece=1.0)))
-    assert found["images", "the sampler or the loss", "probabilities"].startswith("nothing is clear")
+    assert found[*guide.IMAGES, "the sampler or the loss", "probabilities"].startswith("nothing is clear")
 
 
-def of_tables(sets=13):
+def of_tables(sets=13, rare=200):
     """Rows of tables: weights are level, undersampling loses ten points, the threshold is worth five."""
     rows = []
     for place in range(sets):
@@ -150,20 +164,59 @@ def of_tables(sets=13):
                 value = 0.7 + 0.01 * place + gain + 0.002 * ((place * 7 + len(name)) % 5 - 2)
                 rows.append(results.tidy(f"table {place}", name, seed, {
                     "PR-AUC": value, "balanced accuracy": value, "balanced accuracy at one half": value - 0.05,
-                    "recall at 80 % precision": value, "Brier score": 0.1 + gain, "test to train": 1 / 3}))
+                    "recall at 80 % precision": value, "Brier score": 0.1 + gain, "test to train": 1 / 3,
+                    "rare training rows": rare}))
     return pd.concat(rows, ignore_index=True)
 
 
 def test_the_guide_counts_each_table_once_and_gives_boosted_trees_their_threshold(book):
     found = guide.cells("book", book(tables__ensembles=of_tables()))
-    moved = found["a table", "only the threshold", "each class counts the same"]
+    moved = found["a table", guide.HUNDREDS, "only the threshold", "each class counts the same"]
     assert ">threshold from validation</a> +5.0 ± 0.0" in moved
-    training = found["a table", "the sampler or the loss", "a ranking"]
+    training = found["a table", guide.HUNDREDS, "the sampler or the loss", "a ranking"]
     assert training.startswith("nothing is clear of the baseline after Holm; nearest is")
     assert ">XGBoost + weights</a>" in training
-    assert ">bagging</a> +3.0 ±" in found["a table", "the model or its schedule", "few false alarms"]
-    assert ">XGBoost + undersampling</a> +10.0" in found["a table", "the sampler or the loss", "probabilities"]
-    assert ("a table", "only the threshold", "a ranking") not in found
+    assert ">bagging</a> +3.0 ±" in found["a table", guide.HUNDREDS, "the model or its schedule", "few false alarms"]
+    training = found["a table", guide.HUNDREDS, "the sampler or the loss", "probabilities"]
+    assert ">XGBoost + undersampling</a> +10.0" in training
+    assert ("a table", guide.HUNDREDS, "only the threshold", "a ranking") not in found
+
+
+def test_tables_with_dozens_of_rare_rows_are_asked_apart_from_those_with_hundreds(book):
+    few, many = of_tables(6, rare=99), of_tables(6, rare=100)
+    few.loc[(few.technique == "bagging") & (few.metric == "PR-AUC"), "value"] += 0.2
+    many["dataset"] = "large " + many.dataset
+    found = guide.cells("book", book(tables__ensembles=pd.concat([few, many], ignore_index=True)))
+    model = "the model or its schedule", "a ranking"
+    assert ">bagging</a> +21" in found["a table", guide.DOZENS, *model]
+    assert ">bagging</a> +1." in found["a table", guide.HUNDREDS, *model]
+    assert ("a table", guide.HANDFUL, *model) not in found
+
+
+def test_with_a_handful_of_rare_rows_the_guide_asks_for_eight_labels(book):
+    rows = [results.tidy(f"table {place}", name, seed, {"PR-AUC": level + 0.01 * place + 0.002 * (place * seed % 3),
+                                                       "recall at 5 % false alarms": 0.5, "test to train": 1 / 3})
+            for place in range(13) for seed in SEEDS
+            for name, level in (("XGBoost, 8 labelled", 0.5), ("logistic regression, 8 labelled", 0.6),
+                                ("XGBoost, all labelled", 0.9), ("one-class SVM", 0.3))]
+    found = guide.cells("book", book(tables__one_class=pd.concat(rows, ignore_index=True)))
+    said = found["a table", guide.HANDFUL, "the model or its schedule", "a ranking"]
+    assert ">logistic regression, 8 labelled</a> +10.0" in said and "2 tried" in said
+    assert "all labelled" not in str(found), "who has a handful has no more"
+
+
+@pytest.mark.data
+def test_the_rarest_class_of_images_text_and_graph_is_as_large_as_the_guide_says():
+    words = np.array(load_messages("real").texts, dtype=object)
+    labels = load_messages("real").labels[texts.first_of_each(texts.near_duplicates(words))]
+    smallest = {("images", name): long_tailed(name, data="real").class_counts.min()
+                for name in ("MNIST", "FashionMNIST")}
+    smallest["a graph", "pages"] = graphs.draw(graphs.load_page_network("real"), 0).class_counts.min()
+    smallest["text", "spam"] = labels[texts.split(labels, 0)[0]].sum()
+    counts = dict([guide.IMAGES, *guide.ELSEWHERE])
+    for (kind, _), number in smallest.items():
+        low, high = guide.COUNTS[counts[kind]]
+        assert low <= number < high, (kind, number)
 
 
 def test_the_form_holds_every_answer_and_the_table_all_of_them(book):
@@ -174,7 +227,9 @@ def test_the_form_holds_every_answer_and_the_table_all_of_them(book):
     assert set(answers) == {"|".join(place) for place in guide.cells("book", ["resampling/long_tailed_digits",
                                                                              "augmentation/mixing"])}
     assert "no evidence in this book" in shown
-    assert f"{len(answers)} of {len(guide.CHANGES) * len(guide.AIMS)} cells rest on a comparison" in shown
+    total = len(guide.COUNTS) * len(guide.CHANGES) * len(guide.AIMS)
+    assert f"{len(answers)} of {total} cells rest on a comparison" in shown
+    assert "images with a handful (below 10) or with hundreds or more." in shown
 
 
 def test_the_guide_knows_what_each_technique_on_text_and_graphs_changes():

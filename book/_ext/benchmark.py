@@ -53,6 +53,11 @@ def both(entry: dict, what: str) -> float:
     return sum(getattr(value, "mean", value) for value in seen) / len(seen)
 
 
+def cost(entry: dict) -> float:
+    """Seconds of training over the baseline's, to a tenth: two runs of one recipe differ by a few hundredths."""
+    return round(both(entry, "seconds"), 1)
+
+
 def ahead(entry: dict, arena: str) -> bool:
     return entry[arena]["clear"] and entry[arena]["gap"].mean > 0
 
@@ -62,13 +67,15 @@ def page(profile: str, chapters: list[str], folder: Path) -> str:
     listed = entries(profile, chapters)
     if not listed:
         return EMPTY
-    draw(listed, folder / "_static" / "benchmark.svg")
+    picture(draw, listed, folder / "_static" / "benchmark.svg")
+    picture(draw_costs, listed, folder / "_static" / "benchmark_cost.svg")
     rows = write(profile, chapters, folder / "_static" / "results.csv")
     alt = ("Every technique as a dot: across, its difference to logit adjustment on the digits; upwards, on the "
            f"garments. {words(listed)}")
     meanings = "".join(f"<dt><code>{name}</code></dt><dd>{escape(text)}</dd>" for name, text in DICTIONARY.items())
     return "\n\n".join([
         f'<figure><img src="../_static/benchmark.svg" alt="{escape(alt)}"></figure>', words(listed), families(listed),
+        "## What a gain costs", costs(listed),
         "## Every technique", table(listed),
         f'<p><a href="../_static/results.csv" download>All {rows:,} numbers as one file</a>, a row a number:</p>'
         f"<dl>{meanings}</dl>"])
@@ -105,6 +112,28 @@ def rank_correlation(listed: list[dict]) -> tuple[float, float, float]:
     return rank, float(ends[0]), float(ends[1])
 
 
+def front(listed: list[dict]) -> list[dict]:
+    """The techniques that no other one beats at their cost or below it, cheapest first (the Pareto front)."""
+    kept: list[dict] = []
+    for entry in sorted(listed, key=lambda entry: (cost(entry), -both(entry, "gap"))):
+        if not kept or both(entry, "gap") > both(kept[-1], "gap"):
+            kept.append(entry)
+    return kept
+
+
+def costs(listed: list[dict]) -> str:
+    """The figure of cost against gain, and its front in words."""
+    from helpers.results import shown
+
+    named = "; ".join(f"{escape(entry['technique'])} ({cost(entry):g} times, "
+                      f"{shown(both(entry, 'gap'), '+%')})" for entry in front(listed))
+    said = (f"Cost is the time of training over that of the baseline, generators and second models included. From the "
+            f"cheapest on, these give more than everything that costs less: {named}. They were picked from "
+            f"{len(listed)}, so the last of them look better than they are.")
+    alt = f"Every technique as a dot: its cost across, its mean gain over logit adjustment upwards. {said}"
+    return f'<figure><img src="../_static/benchmark_cost.svg" alt="{alt}"></figure>\n\n<p>{said}</p>'
+
+
 def families(listed: list[dict]) -> str:
     """A row a part of the book: how many techniques, their middle, the best one, and what head and tail get."""
     from statistics import median
@@ -136,7 +165,7 @@ def table(listed: list[dict]) -> str:
         rows.append([recorded.link(entry["chapter"], entry["technique"]), escape(entry["family"].replace("_", " ")),
                      *cells, shown(both(entry, "gap"), "+%"), shown(both(entry, "head recall"), "+%"),
                      shown(both(entry, "tail recall"), "+%"), shown(both(entry, "ECE"), "+%"),
-                     f"{both(entry, 'seconds'):.1f}"])
+                     f"{cost(entry):.1f}"])
     head = ["technique", "part", *ARENAS.values(), "mean", "head recall", "tail recall", "ECE", "cost"]
     return recorded.wide("Every technique", head, rows, "sortable") + (
         '\n\n<p class="where">Digits, garments and their mean: balanced accuracy minus that of logit adjustment, in '
@@ -144,8 +173,8 @@ def table(listed: list[dict]) -> str:
         "recall, ECE: minus the plain baseline. Cost: seconds of training over those of the baseline.</p>")
 
 
-def draw(listed: list[dict], target: Path) -> None:
-    """Digits across, garments upwards; filled where a technique is clear of zero in both, or in one, after Holm."""
+def picture(draw_on, listed: list[dict], target: Path) -> None:
+    """A figure of all techniques, each part of the book in its colour, as a file."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
@@ -153,25 +182,46 @@ def draw(listed: list[dict], target: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "book", "font.family": "DejaVu Sans", "font.size": 9,
                          "figure.constrained_layout.use": True}):
         figure, ax = plt.subplots(figsize=(7.5, 5.2))
-        for place, family in enumerate(dict.fromkeys(entry["family"] for entry in listed)):
-            own, ink = [e for e in listed if e["family"] == family], COLOURS[place % len(COLOURS)]
-            for entry in own:
-                at = [100 * entry[one]["gap"].mean for one in ARENAS]
-                clear = any(entry[one]["clear"] for one in ARENAS)
-                ax.plot(*at, "o", color=ink, markersize=6, markerfacecolor=ink if clear else "white")
+        parts = list(dict.fromkeys(entry["family"] for entry in listed))
+        inks = {family: COLOURS[place % len(COLOURS)] for place, family in enumerate(parts)}
+        for family, ink in inks.items():
             ax.plot([], [], "o", color=ink, label=family.replace("_", " "))
-        ranked = sorted(listed, key=lambda entry: both(entry, "gap"))
-        for entry in [*ranked[:3], *ranked[-5:]]:
-            at = [100 * entry[one]["gap"].mean for one in ARENAS]
-            ax.annotate(entry["technique"], at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+        draw_on(ax, listed, inks)
         ax.axhline(0, color="#333", linewidth=0.8)
-        ax.axvline(0, color="#333", linewidth=0.8)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-        ax.set(xlabel=f"digits: {MEASURE} minus {REFERENCE} (points)", ylabel="garments: the same")
         ax.legend(frameon=False, fontsize=8, loc="lower right")
         figure.savefig(target, transparent=True, metadata={"Date": None, "Creator": None})
         plt.close(figure)
+
+
+def draw(ax, listed: list[dict], inks: dict[str, str]) -> None:
+    """Digits across, garments upwards; filled where a technique is clear of zero in one or both, after Holm."""
+    for entry in listed:
+        at, ink = [100 * entry[one]["gap"].mean for one in ARENAS], inks[entry["family"]]
+        clear = any(entry[one]["clear"] for one in ARENAS)
+        ax.plot(*at, "o", color=ink, markersize=6, markerfacecolor=ink if clear else "white")
+    ranked = sorted(listed, key=lambda entry: both(entry, "gap"))
+    for entry in [*ranked[:3], *ranked[-5:]]:
+        at = [100 * entry[one]["gap"].mean for one in ARENAS]
+        ax.annotate(entry["technique"], at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    ax.axvline(0, color="#333", linewidth=0.8)
+    ax.set(xlabel=f"digits: {MEASURE} minus {REFERENCE} (points)", ylabel="garments: the same")
+
+
+def draw_costs(ax, listed: list[dict], inks: dict[str, str]) -> None:
+    """Cost across, gain upwards, and the front as a line."""
+    for entry in listed:
+        ax.plot(cost(entry), 100 * both(entry, "gap"), "o", color=inks[entry["family"]], markersize=5)
+    best = front(listed)
+    at = [(cost(entry), 100 * both(entry, "gap")) for entry in best]
+    ax.step(*zip(*at, strict=True), where="post", color="#333", linewidth=0.8, linestyle=":")
+    for entry, place in zip(best, at, strict=True):
+        ax.annotate(entry["technique"], place, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    ax.set_xscale("log")
+    ax.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
+    ax.set(xlabel="seconds of training over the baseline's",
+           ylabel=f"{MEASURE} minus {REFERENCE}, mean of both arenas (points)")
 
 
 def write(profile: str, chapters: list[str], target: Path) -> int:

@@ -1,4 +1,4 @@
-"""The decision guide: what to do first, for each kind of data, of change and of aim; every cell from the results."""
+"""The decision guide: what to do first, for each kind of data, number of rare samples, change and aim; from results."""
 
 import json
 
@@ -13,6 +13,9 @@ AIMS = {
     "few false alarms": ("recall at 99 % precision", True),
     "probabilities": ("ECE", False),
 }
+# How many samples of the rarest class there are to train on: from, and below.
+COUNTS = {"a handful (below 10)": (0, 10), "dozens (10 to 99)": (10, 100), "hundreds or more": (100, float("inf"))}
+HANDFUL, DOZENS, HUNDREDS = COUNTS
 CHANGES = {"only the threshold": "threshold", "the sampler or the loss": "training", "the data": "data",
            "the model or its schedule": "model"}
 # Images: what a part of the book changes. Elsewhere: what a technique changes, by its name.
@@ -22,20 +25,28 @@ TEXTS = {"class weights": "training", "random oversampling": "training", "random
          "near-duplicate undersampling": "training"}
 GRAPHS = {"random oversampling": "training", "class weights": "training", "class-balanced loss": "training",
           "embedding SMOTE": "data"}
-ELSEWHERE = {"text": (("text/augmentation", "text/copies"), TEXTS, "data"),
-             "a graph": (("graphs/rare_pages",), GRAPHS, "model")}
+# One data set each, so one number of rare samples; a test looks at the data.
+IMAGES = ("images", DOZENS)
+ELSEWHERE = {("text", HUNDREDS): (("text/augmentation", "text/copies"), TEXTS, "data"),
+             ("a graph", HUNDREDS): (("graphs/rare_pages",), GRAPHS, "model")}
 # Tables: the plain model has its threshold from validation rows, as all have; some metrics are others.
 TABLES = "tables/ensembles"
+RARE = "rare training rows"
 TREES = {"threshold from validation": "threshold",
          **dict.fromkeys(("XGBoost + weights", "XGBoost, focal", "XGBoost + oversampling", "XGBoost + SMOTE",
                           "XGBoost + undersampling"), "training")}
 THEIR_AIMS = AIMS | {"few false alarms": ("recall at 80 % precision", True), "probabilities": ("Brier score", False)}
+# With a handful: methods that need no label, and an ordinary model, against boosted trees with the same eight labels.
+FEW = "tables/one_class"
+FEW_PLAIN = "XGBoost, 8 labelled"
+FEW_TRIED = ("logistic regression, 8 labelled", "one-class SVM", "Isolation Forest", "Deep SVDD", "autoencoder")
+FEW_AIMS = {"a ranking": ("PR-AUC", True), "few false alarms": ("recall at 5 % false alarms", True)}
 THRESHOLD = "logit adjustment"
 EMPTY = "*Here stands the guide. This is a preview without results: `make book` makes it.*"
 
 
-def cells(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]:
-    """An answer, as HTML, for each kind of data, of change and of aim; those without evidence are missing."""
+def cells(profile: str, chapters: list[str]) -> dict[tuple[str, str, str, str], str]:
+    """An answer, as HTML, for each kind of data, number, change and aim; those without evidence are missing."""
     found = images(profile, chapters)
     for data, (some, kinds, rest) in ELSEWHERE.items():
         there = [one for one in some if one in chapters and recorded.is_real(recorded.facts(one, profile))]
@@ -46,29 +57,45 @@ def cells(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]:
                 gaps |= {name: [(chapter, gap)] for name, gap in to_baseline(table, metric, more).items()
                          if name not in gaps}
             found |= answers(data, aim, gaps, lambda name: kinds.get(name, rest))  # noqa: B023
-    if TABLES in chapters and recorded.is_real(recorded.facts(TABLES, profile)):
-        found |= tables(recorded.results(TABLES, profile))
+    for chapter, read in ((FEW, few), (TABLES, tables)):
+        if chapter in chapters and recorded.is_real(recorded.facts(chapter, profile)):
+            found |= read(recorded.results(chapter, profile))
     return found
 
 
-def tables(results) -> dict[tuple[str, str, str], str]:
+def tables(results) -> dict[tuple[str, str, str, str], str]:
     """The same for tables, where each table counts once, and boosted trees are the baseline."""
     from helpers.cases import over_tables
 
-    found, over = {}, over_tables(results)
+    found = {}
+    rare = results[results.metric == RARE].groupby("dataset").value.first()
     half = "balanced accuracy at one half"
-    over = over.replace({"technique": {"XGBoost": "baseline"}})
-    plain = over[(over.technique == "baseline") & over.metric.isin([half, "balanced accuracy"])]
     names = {half: "baseline", "balanced accuracy": "threshold from validation"}
-    moved = plain.assign(technique=plain.metric.map(names), metric="balanced accuracy")
-    for aim, (metric, more) in THEIR_AIMS.items():
-        gaps = to_baseline(over, metric, more) | to_baseline(moved, metric, more)
-        found |= answers("a table", aim, {name: [(TABLES, gap)] for name, gap in gaps.items()},
-                         lambda name: TREES.get(name, "model"))
+    for count, (low, high) in COUNTS.items():
+        own = results[results.dataset.isin(rare[(rare >= low) & (rare < high)].index)]
+        over = over_tables(own).replace({"technique": {"XGBoost": "baseline"}})
+        plain = over[(over.technique == "baseline") & over.metric.isin(list(names))]
+        moved = plain.assign(technique=plain.metric.map(names), metric="balanced accuracy")
+        for aim, (metric, more) in THEIR_AIMS.items():
+            gaps = to_baseline(over, metric, more) | to_baseline(moved, metric, more)
+            found |= answers(("a table", count), aim, {name: [(TABLES, gap)] for name, gap in gaps.items()},
+                             lambda name: TREES.get(name, "model"))
     return found
 
 
-def images(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]:
+def few(results) -> dict[tuple[str, str, str, str], str]:
+    """The same for a table with eight labelled rare rows."""
+    from helpers.cases import over_tables
+
+    over = over_tables(results[results.technique.isin([FEW_PLAIN, *FEW_TRIED])])
+    over, found = over.replace({"technique": {FEW_PLAIN: "baseline"}}), {}
+    for aim, (metric, more) in FEW_AIMS.items():
+        gaps = {name: [(FEW, gap)] for name, gap in to_baseline(over, metric, more).items()}
+        found |= answers(("a table", HANDFUL), aim, gaps, lambda name: "model")
+    return found
+
+
+def images(profile: str, chapters: list[str]) -> dict[tuple[str, str, str, str], str]:
     """The same for images, where a technique has to show itself in both arenas."""
     found, places = {}, {}
     for aim, (metric, more) in AIMS.items():
@@ -82,7 +109,7 @@ def images(profile: str, chapters: list[str]) -> dict[tuple[str, str, str], str]
             for name in per[0]:
                 if name in per[1] and name not in gaps:
                     gaps[name], places[name] = [(chapter, one[name]) for one in per], chapter
-        found |= answers("images", aim, gaps, lambda name: PARTS[places[name].split("/")[0]])
+        found |= answers(IMAGES, aim, gaps, lambda name: PARTS[places[name].split("/")[0]])
     return found
 
 
@@ -98,7 +125,7 @@ def to_baseline(table, metric: str, more: bool) -> dict:
     return {name: read.difference(table, *pair(name), metric) for name in names if name not in ("baseline", CEILING)}
 
 
-def answers(data: str, aim: str, gaps: dict[str, list], kind) -> dict[tuple[str, str, str], str]:
+def answers(data: tuple[str, str], aim: str, gaps: dict[str, list], kind) -> dict[tuple[str, str, str, str], str]:
     """For each kind of change the best technique that is clear of zero, after Holm among those of its kind, or none."""
     from helpers import metrics
 
@@ -116,7 +143,7 @@ def answers(data: str, aim: str, gaps: dict[str, list], kind) -> dict[tuple[str,
         said = told(first or ranked[0], gaps)
         if not first:
             said = f"nothing is clear of the baseline after Holm; nearest is {said}"
-        found[data, change, aim] = said + (f"<small>{len(own)} tried</small>" if len(own) > 1 else "")
+        found[*data, change, aim] = said + (f"<small>{len(own)} tried</small>" if len(own) > 1 else "")
     return found
 
 
@@ -126,22 +153,33 @@ def told(name: str, gaps: dict[str, list]) -> str:
 
 
 def page(profile: str, chapters: list[str]) -> str:
-    """Three choices that lead to an answer, and below them the whole table, which needs no script."""
+    """Four choices that lead to an answer, and below them the whole table, which needs no script."""
     found = cells(profile, chapters)
     if not found:
         return EMPTY
-    kinds = list(dict.fromkeys(data for data, *_ in found))
-    rows = [[escape(f"{data}: {change}"), *(found.get((data, change, aim), "<em>no evidence in this book</em>")
-                                           for aim in AIMS)]
-            for data in kinds for change in CHANGES]
-    asked = [("Your data", kinds), ("You may change", list(CHANGES)), ("You are paid for", list(AIMS))]
+    kinds = list(dict.fromkeys(place[:2] for place in found))
+    rows = [[escape(f"{', '.join(kind)}: {change}"),
+             *(found.get((*kind, change, aim), "<em>no evidence in this book</em>") for aim in AIMS)]
+            for kind in kinds for change in CHANGES if any(place[:3] == (*kind, change) for place in found)]
+    data = list(dict.fromkeys(kind for kind, _ in kinds))
+    asked = [("Your data", data), ("Of the rarest class you have", list(COUNTS)), ("You may change", list(CHANGES)),
+             ("You are paid for", list(AIMS))]
     options = {name: "".join(f"<option>{escape(one)}</option>" for one in some) for name, some in asked}
     fields = "".join(f"<label>{name} <select>{some}</select></label>" for name, some in options.items())
-    data = json.dumps({"|".join(place): answer for place, answer in found.items()}, ensure_ascii=False)
-    data = data.replace("<", "\\u003c")
-    total = len(kinds) * len(CHANGES) * len(AIMS)
+    answered = json.dumps({"|".join(place): answer for place, answer in found.items()}, ensure_ascii=False)
+    answered = answered.replace("<", "\\u003c")
+    total = len(data) * len(COUNTS) * len(CHANGES) * len(AIMS)
     return "\n\n".join([
         f'<form class="guide" hidden>{fields}<output aria-live="polite"></output>'
-        f'<script type="application/json">{data}</script></form>',
-        f"<p>{len(found)} of {total} cells rest on a comparison in this book.</p>",
-        recorded.wide("The guide", ["data and what you may change", *AIMS], rows, "words")])
+        f'<script type="application/json">{answered}</script></form>',
+        f"<p>{len(found)} of {total} cells rest on a comparison in this book. The table leaves out the rest: "
+        f"{missing(kinds)}.</p>",
+        recorded.wide("The guide", ["data, rare samples, and what you may change", *AIMS], rows, "words")])
+
+
+def missing(kinds: list[tuple[str, str]]) -> str:
+    """In words: the kinds of data and numbers of rare samples that nothing here was measured on."""
+    data = dict.fromkeys(kind for kind, _ in kinds)
+    none = {kind: [count for count in COUNTS if (kind, count) not in kinds] for kind in data}
+    return "; ".join(f"{escape(kind)} with {' or with '.join(map(escape, counts))}"
+                     for kind, counts in none.items() if counts)

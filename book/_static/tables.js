@@ -32,7 +32,7 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     }
   }
-  // The guide: three choices and their answer, from the JSON beside them.
+  // The guide: the choices and their answer, from the JSON beside them.
   for (const form of document.querySelectorAll("form.guide")) {
     const answers = JSON.parse(form.querySelector("script").textContent);
     const show = () => {
