@@ -699,13 +699,27 @@ as_printed = compare({name: replace(source, loss=loss) for name, loss in source_
                      lambda seed: long_tailed("MNIST", validation=0, seed=seed, data=DATA),
                      seeds=SEEDS[:3], steps=SOURCE_STEPS, batch_size=64, protocol="source",
                      select="validation", evaluate_every=max(SOURCE_STEPS // 2, 1))
-results = pd.concat([results, as_printed.table], ignore_index=True)
+
+
+def four_fifths(seed, data):
+    """The draw that steers class-wise difficulty: a random fifth of the long tail validates."""
+    drawn = long_tailed("MNIST", validation=0, seed=seed, data=data)
+    order = torch.randperm(len(drawn.train), generator=torch.Generator().manual_seed(seed))
+    cut = len(order) // 5
+    return replace(drawn, train=drawn.train[order[cut:]], val=drawn.train[order[:cut]])
+
+
+steered = compare({"class-wise difficulty": replace(source, loss=partial(weighted, weights=missed)),
+                   "baseline of class-wise difficulty": source},
+                  partial(four_fifths, data=DATA), seeds=SEEDS[:3], steps=SOURCE_STEPS,
+                  batch_size=64, protocol="source", select="validation accuracy",
+                  evaluate_every=max(SOURCE_STEPS // 8, 1))
+results = pd.concat([results, as_printed.table, steered.table], ignore_index=True)
 plots.published_and_reproduced(
     results, "T9", dataset=DIGITS,
     names={"baseline of class-balanced loss": "baseline",
            "baseline of deferred re-weighting": "baseline",
-           "baseline of class weights": "baseline",
-           "baseline of class-wise difficulty": "baseline"})
+           "baseline of class weights": "baseline"})
 
 # %% [markdown]
 # Read each row against its own baseline: the source prints four, which differ by more points than some of the gains, and one pair
@@ -722,7 +736,8 @@ claim("In a quarter of the source's epochs class weights, the class-balanced los
       "re-weighting gain at least half of what is printed.", checks[0] & checks[1] & checks[2])
 
 # %% [markdown]
-# Class-wise difficulty is reproduced under the fair protocol alone: its notebook steers by a split of its own.
+# Class-wise difficulty has a baseline of its own, because its notebook trains on four fifths of the tail and steers by the rest. Ours
+# also picks its look by that fifth, and not by the test set.
 #
 # **In the literature** these losses are compared on CIFAR-10-LT with a ResNet-32 ([Zhang et al.,
 # 2021](../../book/references.md#zhang2021), imbalance 100, one number each). Points of accuracy over cross-entropy there, and of
