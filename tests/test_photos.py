@@ -2,8 +2,10 @@
 
 import io
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -128,3 +130,21 @@ def test_the_network_takes_photos_and_the_tail_is_of_photos():
     assert chapter.PhotoNet().features(torch.zeros(2, 3, 32, 32)).shape == (2, 64)
     assert data.class_names[0] == "airplane" and data.class_counts[0] > 50 * data.class_counts[-1]
     assert data.class_counts[-1] > 6, "neighbours of the rarest class, for those who interpolate"
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.25, 10), (4, 160), (0.001, 2)])
+def test_another_budget_is_the_same_comparison_with_other_steps(monkeypatch, share, steps):
+    asked = []
+
+    def comparison(arena, techniques, **options):
+        asked.append((arena, techniques, options))
+        return SimpleNamespace(table=pd.DataFrame({"dataset": ["FashionMNIST-LT"], "value": [0.5]}))
+
+    monkeypatch.setattr(chapter, "in_arena", comparison)
+    page = {"GARMENTS": "FashionMNIST-LT", "SEEDS": [7], "STEPS": 40, "RATES": [0.1], "DATA": "stand-in",
+            "TECHNIQUES": {"MixUp": {}}}
+    for name, value in page.items():
+        monkeypatch.setattr(chapter, name, value, raising=False)
+    assert chapter.shorter(share).dataset.tolist() == [f"FashionMNIST-LT, {share:g} of the steps"]
+    assert asked == [("garments", page["TECHNIQUES"],
+                      {"seeds": [7], "steps": steps, "rates": [0.1], "data": "stand-in"})]
