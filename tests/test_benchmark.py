@@ -127,6 +127,14 @@ def test_the_guide_names_the_best_that_is_clear_and_says_where_nothing_is(book):
     assert (*guide.IMAGES, "the data", "few false alarms") not in found
 
 
+def test_what_changes_two_things_is_no_answer_for_either(book):
+    table = made_up({"affine": 0.01, "affine + logit adjustment": 0.05, "logit adjustment, own τ": 0.04})
+    found = guide.cells("book", book(augmentation__single_images=table))
+    assert ">affine</a>" in found[*guide.IMAGES, "the data", "each class counts the same"]
+    assert "affine + logit" not in str(found)
+    assert "own τ" in found[*guide.IMAGES, "only the threshold", "each class counts the same"]
+
+
 def test_the_guide_does_not_recommend_what_is_not_clear_in_both_arenas(book):
     one = made_up({"helper": 0.05}, datasets=("MNIST-LT",))
     other = made_up({"helper": 0.0}, datasets=("FashionMNIST-LT",))

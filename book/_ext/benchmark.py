@@ -127,7 +127,7 @@ def costs(listed: list[dict]) -> str:
 
     named = "; ".join(f"{escape(entry['technique'])} ({cost(entry):g} times, "
                       f"{shown(both(entry, 'gap'), '+%')})" for entry in front(listed))
-    said = (f"Cost is the time of training over that of the baseline, generators and second models included. From the "
+    said = (f"Cost is the time of training over that of the baseline, second models included. From the "
             f"cheapest on, these give more than everything that costs less: {named}. They were picked from "
             f"{len(listed)}, so the last of them look better than they are.")
     alt = f"Every technique as a dot: its cost across, its mean gain over logit adjustment upwards. {said}"

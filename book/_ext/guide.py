@@ -19,6 +19,8 @@ HANDFUL, DOZENS, HUNDREDS = COUNTS
 CHANGES = {"only the threshold": "threshold", "the sampler or the loss": "training", "the data": "data",
            "the model or its schedule": "model"}
 # Images: what a part of the book changes. Elsewhere: what a technique changes, by its name.
+# A name with one of these is of two changes at once, which no single row may take the credit for.
+TWO_CHANGES = (" + ", "logit adjustment,", "oversampling,", "dynamic sampling,", "meta images")
 PARTS = {"resampling": "training", "losses": "training", "hard_examples": "training", "augmentation": "data",
          "generative": "data", "two_stages": "model"}
 TEXTS = {"class weights": "training", "random oversampling": "training", "random undersampling": "training",
@@ -109,8 +111,15 @@ def images(profile: str, chapters: list[str]) -> dict[tuple[str, str, str, str],
             for name in per[0]:
                 if name in per[1] and name not in gaps:
                     gaps[name], places[name] = [(chapter, one[name]) for one in per], chapter
-        found |= answers(IMAGES, aim, gaps, lambda name: PARTS[places[name].split("/")[0]])
+        found |= answers(IMAGES, aim, gaps, lambda name: changed(name, places[name]))
     return found
+
+
+def changed(name: str, chapter: str) -> str | None:
+    """What a technique on images changes; None where it is two things, such as an augmentation and the threshold."""
+    if name == "logit adjustment, own τ":
+        return "threshold"
+    return None if any(word in name for word in TWO_CHANGES) else PARTS[chapter.split("/")[0]]
 
 
 def to_baseline(table, metric: str, more: bool) -> dict:
