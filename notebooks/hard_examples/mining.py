@@ -76,7 +76,7 @@ DATA = "auto"
 #
 # Pick a class, say the nines. Every image is then a *positive* (a nine) or a *negative* (anything else), and the network gives
 # it a score $p_9$. A **hard positive** is a nine with a low score. A **hard negative** is another digit with a *high* score.
-# Neither is wrongly labelled; they are the samples near the border, where there is something to learn.
+# Neither need be wrongly labelled; many are samples near the border, where there is something to learn.
 #
 # Train the baseline for a quarter of the usual steps, and look at what it finds [hard](../../book/glossary.md#term-hard-example).
 
@@ -90,7 +90,7 @@ losses = F.cross_entropy(young.predict(data.train), data.train.labels, reduction
 # Few samples carry the loss, and the rare digits are over-represented among them. That is why mining is offered as a remedy
 # for imbalance: it looks at no class count, and still turns towards the tail.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the cumulative share of the training loss rises far above the diagonal, so few samples carry most of it. Right: mean loss by digit, smallest for the common digits and largest for the rare ones."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the cumulative share of the training loss against the share of the hardest samples kept, with the diagonal. Right: mean training loss by digit, from the commonest to the rarest."}}
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
 carried = losses.sort(descending=True).values.cumsum(0) / losses.sum()
 left.plot(np.linspace(0, 100, len(carried)), 100 * carried, color=plots.colour("OHEM"))
@@ -127,8 +127,8 @@ def ohem(logits, targets, run, share=0.5):
 
 # %% [markdown]
 # [Boosting](../foundations/is_it_the_ratio.ipynb#boosting-looks-for-what-is-hard) raises the weight of what was missed; mining
-# replaces that weight by a step. *Focal loss* ([Lin et al., 2017](../../book/references.md#lin2017)) lies between: it multiplies
-# the cross-entropy by $(1 - p_t)^\gamma$, where $p_t$ is the softmax probability of the true class.
+# replaces that weight by one or nothing. *Focal loss* ([Lin et al., 2017](../../book/references.md#lin2017)) lies between: it
+# multiplies the cross-entropy by $(1 - p_t)^\gamma$, where $p_t$ is the softmax probability of the true class.
 
 # %%
 def focal(logits, targets, run, gamma=2.0):
@@ -139,7 +139,8 @@ def focal(logits, targets, run, gamma=2.0):
 
 # %% [markdown]
 # Look at the right half of the picture, the easy samples. Cross-entropy does some mining of its own; the schemes differ in how
-# fast they let go.
+# fast they let go. The edge is drawn at one half; in training it lies at the batch's median and moves right as the network
+# learns. All curves are scaled to one, so the factor $1/s$ does not show.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Pull of a sample against the probability of its true class. Cross-entropy falls in a straight line, focal loss falls faster, and mining follows cross-entropy and then lets go at once."}}
 share = torch.linspace(0.005, 0.995, 300).requires_grad_()
@@ -256,7 +257,7 @@ def disagreement(run, split, copies=2, chunk=1000):
 # %% [markdown]
 # As a **ranking**: the validation images on which the young network's copies disagree most, with their labels.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of validation digits with the largest disagreement between copies; many are unusual or belong to rare classes, and each carries its label."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of validation digits with the largest disagreement between copies, each with its label."}}
 difficulty = disagreement(young.run, data.val, copies=4)
 hardest = difficulty.topk(20).indices
 plots.gallery(data.val.inputs[hardest], [str(int(label)) for label in data.val.labels[hardest]])
@@ -312,7 +313,7 @@ summary(arenas, ["balanced accuracy", "worst-class recall", "ECE", "seconds"], d
 # %% [markdown]
 # Look at the zero line: it is [logit adjustment](../../book/glossary.md#term-logit-adjustment), which trains nothing and costs nothing.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas. Mining alone, focal loss, ScreenerNet and the disagreement sampler lie beside the baseline and left of zero; only what also knows the class counts comes near it."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, for the baseline, oversampling and each way of mining, alone and on top of what knows the class counts, with intervals."}}
 plots.both_arenas(arenas)
 
 # %% tags=["remove-input"]
@@ -326,7 +327,7 @@ claim("No way of mining alone reaches the free correction of the logits, in eith
 # %% [markdown]
 # Class by class, on the digits, look at the right half.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Recall of each digit for baseline, logit adjustment, OHEM and the disagreement sampler with intervals; all agree on the common digits and part on the rare ones."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Recall of each digit for baseline, logit adjustment, OHEM and the disagreement sampler, with intervals."}}
 plots.per_class(digits.table, ["baseline", "logit adjustment", "OHEM", "disagreement sampler"],
                 digits.labels, data.class_names)
 
@@ -367,18 +368,17 @@ claim("The sign of mining's difference to the baseline turns with the learning r
                protocol="one rate for all"))
 
 # %% [markdown]
-# The $1/k$ says why. To average over a quarter of the batch is to pull four times as hard. Compare across columns: a quarter at
+# The $1/k$ suggests why. To average over a quarter of the batch is to pull four times as hard. Compare across columns: a quarter at
 # one rate with everything at four times that rate.
 
 # %% tags=["remove-input"]
-claim("At a low rate, mining is a larger learning rate in disguise: keeping a quarter at 0.01 "
-      "is as good as keeping everything at 0.04.",
+claim("At a low rate a larger learning rate does what mining does: keeping everything at 0.04 "
+      "is as good as keeping a quarter at 0.01.",
       equivalent(shared, "OHEM, a quarter at 0.01", "baseline at 0.04",
                  protocol="one rate for all"))
 
 # %% [markdown]
-# So a comparison at one low rate makes mining shine, and one at a high rate makes it look harmful. An earlier edition of this page
-# did the second and blamed the few steps. It was the rate.
+# So a comparison at one low rate makes mining shine, and one at a high rate makes it look harmful.
 
 # %% [markdown]
 # ### Which test digits are they?
@@ -402,7 +402,9 @@ f"labels of the ten hardest negatives: {', '.join(labels)}"
 # ## Where mining was born: windows
 #
 # OHEM was made for detectors, where an image has thousands of candidate windows and a handful of objects. Here is that setting in
-# small. Every image gives 64 windows; two hold a digit, the others are noise or the gap **between** two digits.
+# small. Every image gives 64 windows; two hold a digit, the others are noise or the gap **between** two digits. The training
+# digits are those of the long tail; there is one class, *digit*. Focal loss is the sigmoid form here, with α = .25, over all
+# windows, divided by the positives.
 
 # %%
 def make_windows(split, images, rng, each=64, digits=2):
@@ -508,23 +510,34 @@ plots.gaps(window_table, "random windows", "average precision", protocol="window
 # %%
 summary(window_table, ["average precision", "seconds"], protocol="windows")
 
+# %% [markdown]
+# What mining gains or loses beside the two ways that train on all windows:
+
+# %% tags=["hide-input"]
+pd.DataFrame({f"{mined} − {rival}": {
+    "average precision (points)":
+        f"{difference(window_table, mined, rival, 'average precision', protocol='windows'):+%}",
+    "seconds": f"{difference(window_table, mined, rival, 'seconds', protocol='windows'):+}"}
+    for mined in ("OHEM", "3:1 negatives") for rival in ("all windows", "focal loss")}).T
+
 # %% tags=["remove-input"]
 claim("Where background outnumbers the objects, both ways of mining beat random windows by more "
-      "than three points.",
+      "than three points of average precision.",
       better(window_table, "OHEM", "random windows", "average precision", by=0.03,
              protocol="windows")
       & better(window_table, "3:1 negatives", "random windows", "average precision", by=0.03,
                protocol="windows"))
 
 # %% [markdown]
-# This is the problem that mining was made for: most windows are empty and stay easy, and there are more of them in every step than
-# you can afford to train on.
+# Most windows are empty and stay easy. Where all can be afforded, read the rows *all windows* and *focal loss*, and their seconds,
+# before you mine.
 
 # %% [markdown]
 # ## When this does not help
 #
-# **Label noise.** A wrongly labelled image has the highest loss of all, and mining goes after it. Flip the labels of 5 % of the
-# training images to another digit and train again; validation and test labels stay right.
+# **Label noise.** A wrongly labelled image tends to have a high loss, and mining goes after it. Flip the labels of 5 % of the
+# training images to another digit and train again; validation and test labels stay right. In a long tail that hits the rare
+# digits most, as the line below the code says:
 
 # %%
 def flip_labels(data, seed, share=0.05):
@@ -557,12 +570,16 @@ noisy = compare(miners, lambda seed: flip_labels(long_tailed("MNIST", seed=seed,
                                                  seed)[0],
                 seeds=SEEDS, steps=STEPS, rates=RATES)
 noisy = pd.concat([noisy.table, *found], ignore_index=True).assign(protocol="5 % wrong labels")
+drawn = long_tailed("MNIST", seed=SEEDS[0], data=DATA)
+called = flip_labels(drawn, SEEDS[0])[0].train.labels == 9
+nines = int((drawn.train.labels[called] == 9).sum())
+f"{nines} of the {int(called.sum())} images called nine are nines"
 
 # %% [markdown]
 # Look at the length of the lines: what each loses when labels are wrong. Each has chosen its learning rate anew. We expected the
 # line to grow as less is kept.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Balanced accuracy of the baseline and two OHEMs with clean labels and with five percent wrong labels, a filled and a hollow dot for each, joined by a line whose length is the damage. The lines are long for all three, and not longer where less is kept."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Balanced accuracy of the baseline and two OHEMs with clean labels and with five percent wrong labels, a filled and a hollow dot for each, joined by a line whose length is the damage."}}
 figure, ax = plt.subplots(figsize=(7.5, 2.2))
 for row, name in enumerate(miners):
     clean = mean(digits.table, name, "balanced accuracy").mean
@@ -574,22 +591,23 @@ ax.set(yticks=range(len(miners)), yticklabels=list(miners),
        xlabel="balanced accuracy (%): right labels (filled), 5 % wrong (hollow)")
 
 # %% tags=["remove-input"]
-claim("Wrong labels are what mining finds: more than nine in ten of them are among the hardest "
-      "quarter.",
+claim("Mining cannot miss the wrong labels: after plain training more than nine in ten of them are "
+      "among the hardest quarter of the images.",
       between(noisy, "baseline", "wrong labels found", low=0.9, protocol="5 % wrong labels"))
 
 # %% [markdown]
-# And yet mining, with a rate of its own, need not lose more than the baseline does: read the lines above before you blame it. What
-# it finds is wrong labels; what that costs depends on how fast they are learned, and the trainings scatter widely.
+# Mining, with a rate of its own, may lose more than the baseline or not: compare the lines. They are means, and the figure has no
+# intervals. It finds the wrong labels, beside many more right ones; what that costs depends on how fast they are learned, and the
+# trainings scatter widely.
 
 # %% [markdown]
-# **Little is left to gain.** The dashed line is the same network trained on all images of all classes.
+# **What is left to gain.** The dashed line is the same network trained on all images of all classes.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Recall of the worst digit for all techniques with intervals and seeds, the baseline and the network trained on balanced data as lines."}}
 plots.overview(digits.table, "worst-class recall")
 
 # %% [markdown]
-# **Calibration and cost.** A network that never sees the easy samples again has no reason to be sure of them: compare ECE in the
+# **Calibration and cost.** A network that gets no gradient from easy samples has no reason to be sure of them: compare ECE in the
 # table above. OHEM saves no time here, for the losses of all samples have to be computed first; the disagreement sampler pays
 # for its ranking with extra forward passes.
 
@@ -610,8 +628,8 @@ as_printed = compare({"baseline": source, "OHEM": replace(source, loss=ohem)},
 plots.published_and_reproduced(pd.concat([digits.table, as_printed.table]), "T6")
 
 # %% [markdown]
-# The source's rate is one of the low ones, at which mining is a larger step. Its gain sits in the tail, as the recalls per class
-# say:
+# The source's rate is one of the low ones, at which a larger step alone may gain as much. Its printed gain sits in the tail, as
+# the recalls per class say:
 
 # %% tags=["hide-input"]
 published_per_class("T6")
@@ -680,7 +698,7 @@ f"best weight for a loss of 0.3 with margin 1: {float(best_weight):.2f}"
 # ## What to remember
 #
 # Mining needs no class counts, and it finds the tail, the border cases and the wrong labels alike: clean the labels first. Where
-# most of a batch is background it is the right tool. Before you credit it with a gain, give the plain loss its best learning
+# most of a batch is background it beats drawing at random. Before you credit it with a gain, give the plain loss its best learning
 # rate. The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %% tags=["hide-input"]
