@@ -46,7 +46,7 @@ from helpers.claims import Check, better, claim
 from helpers.datasets import Split, long_tailed
 from helpers.experiments import compare, in_arena
 from helpers.records import fingerprint, record
-from helpers.results import difference, summary, tidy
+from helpers.results import difference, published, summary, tidy
 from helpers.runs import parallel
 from helpers.training import Recipe, fit, logit_adjustment, oversample
 
@@ -69,7 +69,8 @@ DATA = "auto"
 #
 # $$\hat\phi(\theta) = \phi - \eta\,\nabla_\phi \frac1B \sum_i V_\theta(\ell_i)\,\ell_i(\phi)$$
 #
-# look at the meta loss there, and follow its gradient with respect to $\theta$. Then take the real step with the new weights.
+# look at the meta loss there, and follow its gradient with respect to $\theta$. Then take the real step with the new weights. We
+# scale the weights of a batch to mean one; η is the technique's peak rate.
 #
 # ## The meta set is not free
 #
@@ -99,7 +100,7 @@ def with_meta_images(recipe, data, **how):
 #
 # `torch.func` makes this short. `functional_call` runs a layer with parameters that are not its own, and `grad` turns a loss into a
 # function that returns slopes, through which you can differentiate again. We look ahead with the **last layer** alone and keep the
-# features as they are: the whole network would cost three times the training, for much the same direction.
+# features as they are: the whole network would cost far more; how much its direction differs we have not measured.
 
 # %%
 def weigh(weigher, losses):
@@ -245,7 +246,7 @@ watched = dict(zip([(name, seed) for name in conditions for seed in SEEDS],
 # Each curve is scaled to its largest weight; the darker, the later in the training, and the pale lines are the ends of other
 # seeds. On which side is the weight?
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Learned weight against the loss in two panels, right labels and a fifth wrong. In both all curves rise: small losses get about half of the weight of large ones, and the rise grows during training."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Learned weight against the loss in two panels, right labels and a fifth wrong: one training at each tenth of its steps, and the last curve of the other seeds in pale."}}
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), sharey=True)
 for ax, name in zip(axes, conditions, strict=True):
     for seed in SEEDS:
@@ -259,14 +260,28 @@ for ax, name in zip(axes, conditions, strict=True):
 axes[0].set_ylabel("weight (largest = 1)")
 
 # %% tags=["remove-input"]
-lowest = {name: max(watched[name, seed]["curves"][max(watched[name, seed]["curves"])][0]
-                    for seed in SEEDS) for name in conditions}
+last = {name: [watched[name, seed]["curves"][max(watched[name, seed]["curves"])] for seed in SEEDS]
+        for name in conditions}
+start = {name: max(curve[0] / curve[-1] for curve in curves) for name, curves in last.items()}
+fall = {name: max(max(curve) - curve[-1] for curve in curves) for name, curves in last.items()}
 data = long_tailed("MNIST", seed=0, data=DATA)
 claim("With right labels and with wrong ones, every training ends with a curve that rises: a "
-      "sample without loss gets less than three quarters of the weight of one with a large loss.",
-      Check(max(lowest.values()) < 0.75, "; ".join(
-          f"{name}: at most {value:.2f} of the largest weight at a loss of 0"
-          for name, value in lowest.items()), not data.is_stand_in))
+      "sample without loss gets less than three quarters of the weight of one with the largest "
+      "loss drawn, and no curve falls by more than two hundredths before that.",
+      Check(max(start.values()) < 0.75 and max(fall.values()) <= 0.02, "; ".join(
+          f"{name}: at a loss of 0 at most {start[name]:.2f} of the weight at {GRID[-1]:g}, which "
+          f"is at most {fall[name]:.2f} below the largest"
+          for name in conditions), not data.is_stand_in))
+
+# %% [markdown]
+# What that means for samples: the mean weights at the end, with a fifth of the labels wrong, in percent of the mean over all
+# training images. *Rare* are the digits from 7 on, *common* those below 3. Compare the wrong with the right and rare.
+
+# %% tags=["hide-input"]
+weighed = pd.concat([tidy(data.name, "Meta-Weight-Net", seed, found["weights"], protocol=name)
+                     for (name, seed), found in watched.items()], ignore_index=True)
+summary(weighed, ["weight, wrong", "weight, right, rare", "weight, right, common"],
+        protocol="20 % wrong")
 
 # %% [markdown]
 # So Meta-Weight-Net joins the first school, twice. On the meta set the *rare* classes have the large losses, and what helps them is
@@ -290,7 +305,7 @@ summary(results, COLUMNS, dataset=DIGITS)
 # %% [markdown]
 # Look for the learned weights alone, and for the same hundred images as training images.
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas. Meta-Weight-Net is last in both, below the plain baseline; with logit adjustment on top it comes near the line; logit adjustment with the meta images in training is first."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, with intervals, for learned weights and for the same meta images in training."}}
 plots.both_arenas(results)
 
 # %% tags=["remove-input"]
@@ -322,7 +337,7 @@ noisy = compare({name: Recipe(**hooks) for name, hooks in rivals.items()},
 noisy = noisy.table.assign(protocol="20 % wrong labels")
 summary(noisy, COLUMNS, protocol="20 % wrong labels")
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy, with a fifth of the labels wrong, to the baseline that trains on the meta images too: logit adjustment with the meta images is far to the right, the two oversamplings next; Meta-Weight-Net is to the left, beside the plain baseline."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy, with a fifth of the labels wrong, to the baseline that trains on the meta images too, with intervals."}}
 plots.gaps(noisy, "baseline, meta images too", protocol="20 % wrong labels")
 
 # %% tags=["remove-input"]
@@ -335,34 +350,43 @@ claim("With a fifth of the labels wrong, logit adjustment that trains on the met
 
 # %% [markdown]
 # Wrong labels fall on all classes alike, so most of what is called a rare digit is a common one. Ten right images more of each
-# digit are then a treasure, and a hundred training images say more than a hundred judges.
+# digit are then a treasure.
 #
 # ## When this does not help
 #
 # **Two troubles at once.** The published gains come from data that are imbalanced *or* noisy, with far more steps and a look ahead
-# through the whole network. Ours is a small copy: the last layer, eighty updates of $V$, a hundred meta images.
-# What it shows is a direction, not the method's best. On the tuning draw's digits, right labels, we looked at two other settings:
-# learning at every step did a little better and took longer, a ten times larger rate of $V$ did much worse.
+# through the whole network. Ours is a small copy: the last layer, a hundred meta images, and as few updates of $V$ as the line
+# below says. What it shows is a direction, not the method's best.
+
+# %%
+f"updates of V in a training of {STEPS} steps: {STEPS // 5}"
+
+# %% [markdown]
+# **The weights do not know the class.** Compare the row with logit adjustment on top: what it repairs is what was missing.
 #
-# **The weights do not know the class.** Logit adjustment on top repairs most of the damage, which says what was missing.
-#
-# **Calibration and cost.** With wrong labels everything on this page is badly calibrated, and the corrected logits most of all:
-# they are moved by counts of wrong labels. A look ahead at every fifth step costs little in seconds; see the tables.
+# **Calibration and cost.** Compare ECE in the table: corrected logits are moved by counts of wrong labels. The look ahead comes at
+# every fifth step; its seconds are in the tables.
 #
 # ## Published and reproduced
 #
 # No published table is reproduced here. The paper's experiments ([Shu et al., 2019](../../book/references.md#shu2019)) train
 # residual networks on CIFAR with thousands of steps and a look ahead through all layers, which is more than a page that trains
-# in minutes can hold.
-#
+# in minutes can hold. What the literature reports on CIFAR-10-LT with a ResNet-32 (imbalance 100), accuracy in percent:
+
+# %% tags=["hide-input"]
+reported = published("CIFAR-10-LT").query("`class` == 'IF 100'").groupby("technique").value
+reach = reported.agg(["min", "max"]).loc[["baseline", "Meta-Weight-Net"]]
+pd.DataFrame({"lowest": reach["min"], "highest": reach["max"]}).round(1)
+
+# %% [markdown]
 # ### Relatives
 #
 # Not implemented here, each for a reason of a line:
 #
 # - **Learning to reweight** ([Ren et al., 2018](../../book/references.md#ren2018)) has no network: the weights of a batch start
 #   at zero, take one meta gradient step, and are forgotten. Meta-Weight-Net came after it, and remembers.
-# - **Meta-softmax** ([Ren et al., 2020](../../book/references.md#ren2020)) learns the sampling rates of classes in the same way,
-#   on top of the balanced softmax of the [previous chapter](weights_and_margins.ipynb).
+# - The **meta sampler** of Balanced Meta-Softmax ([Ren et al., 2020](../../book/references.md#ren2020)) learns the sampling rates
+#   of classes in the same way, on top of the balanced softmax of the [previous chapter](weights_and_margins.ipynb).
 # - **MESA** ([Liu et al., 2020](../../book/references.md#liu2020)) learns how to *sample* for an ensemble on tables, by
 #   reinforcement. It is not here because it has [a chapter of its own](../tables/learned_sampler.ipynb).
 # - **ScreenerNet**, which needs no meta set and learns a weight from the image, is in [*Hard
@@ -389,7 +413,7 @@ f"slope {float(slope):.6f}, finite difference {float((above - below) / 2e-5):.6f
 
 # %% [markdown]
 # **2.** How good is the meta loss as a judge with *one* image a class? Compare the direction in which it wants to move $V$ with
-# that of all the rest of validation.
+# that of all of validation.
 
 # %% tags=["solution", "hide-cell"]
 young = fit(Recipe(), data, steps=max(STEPS // 4, 1)).run
@@ -418,8 +442,7 @@ every = direction(100)
  for per_class in (1, 3, 10, 30)}
 
 # %% [markdown]
-# A weigher that knows nothing yet gets the same advice from one image a class as from all of validation: more weight to large
-# losses.
+# Compare: how few images already point the same way.
 #
 # ## What to remember
 #
@@ -436,7 +459,5 @@ verdict = (f"With right labels, weights learned from the loss are {gap[0]:+%} po
            f"correction on digits and {gap[1]:+%} on garments. With a fifth of them wrong they "
            f"give more weight to large losses all the same, and are {wrong:+%} points from logit "
            f"adjustment that trains on the meta images.")
-kinds = [tidy(data.name, "Meta-Weight-Net", seed, found["weights"], protocol=name)
-         for (name, seed), found in watched.items()]
-record("losses/learned_weights", pd.concat([results, noisy, *kinds], ignore_index=True),
+record("losses/learned_weights", pd.concat([results, noisy, weighed], ignore_index=True),
        verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
