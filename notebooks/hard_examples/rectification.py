@@ -68,7 +68,7 @@ DATA = "auto"
 #
 # The network maps an image to 16 numbers of unit length. It has no class scores; at test time, the class whose **mean** is nearest
 # wins. pytorch-metric-learning ([Musgrave et al., 2020](../../book/references.md#musgrave2020)) has the loss, and a sampler that
-# puts the same number of images of each class into a batch, so that every anchor has positives.
+# puts sixteen images of each of eight classes, drawn anew, into a batch, so that every anchor has positives.
 
 # %%
 class Embedding(CompactNet):
@@ -116,7 +116,7 @@ def several_of_each(run):
 
 # %% [markdown]
 # A plain batch often holds one nine or none, and then no triplet of nines. So the sampler is needed. But it balances the classes,
-# and that may be all the help there is: *balanced batches*, below, is plain cross-entropy on the same batches.
+# over many batches, and that may be all the help there is: *balanced batches*, below, is plain cross-entropy on the same batches.
 
 # %% [markdown]
 # ## The class rectification loss
@@ -203,8 +203,9 @@ float(rectification(scores, labels, kappa=1))
 # By hand: class 1 has scores .6 and .2 and its hardest negative .4. The only pair with the hard positive is (.6, .2):
 # $.25 + .4 - (.6 - .4) = .45$. Class 2 has .8 and .4, negative .7: $.25 + .4 - (.8 - .7) = .55$. The mean is .5.
 #
-# **4. How much of it?** $L = \alpha L_{\mathrm{crl}} + (1 - \alpha) L_{\mathrm{ce}}$ with $\alpha = \eta\,\Omega$. Ω measures the imbalance of the **training
-# set**: which percentage of a balanced set of that size is missing. A batch cannot know it.
+# **4. How much of it?** $L = \alpha L_{\mathrm{crl}} + (1 - \alpha) L_{\mathrm{ce}}$ with $\alpha = \eta\,\Omega$.
+# Ω measures the imbalance of the **training set**: which percentage is missing from a set in which every class is as large as the
+# largest. A batch cannot know it.
 
 # %%
 def imbalance(class_counts):
@@ -258,13 +259,14 @@ summary(arenas, ["balanced accuracy", "worst-class recall", "ECE", "seconds"], d
 plots.both_arenas(arenas)
 
 # %% tags=["remove-input"]
-claim("In both arenas, class rectification stays behind the free correction of the logits.",
+claim("CRL on scores, with α in percent, stays behind the free correction of the logits, in both "
+      "arenas.",
       better(arenas, "logit adjustment", "CRL", dataset="MNIST-LT")
       & better(arenas, "logit adjustment", "CRL", dataset="FashionMNIST-LT"))
 
 # %% tags=["remove-input"]
-claim("With the small α class rectification is as good as plain cross-entropy; and balanced "
-      "batches alone are better than triplets on them.",
+claim("On the digits, class rectification with the small α is as good as plain cross-entropy; and "
+      "balanced batches alone are better than triplets on them.",
       equivalent(arenas, "CRL, small α", "baseline", dataset="MNIST-LT")
       & better(arenas, "balanced batches", "triplet loss", dataset="MNIST-LT"))
 
@@ -281,7 +283,7 @@ f"plain batches with fewer than two nines, so without a single pair: {lonely:.0%
 # %% [markdown]
 # **Five rare attributes.** The loss was made for faces with many yes/no attributes, most of them rare
 # ([CelebA, Liu et al., 2015](../../book/references.md#liu2015)). Those images are not free to redistribute. Here stands a generated set with the
-# same five ratios: digits, each with up to five faint marks at jittered places. A mark is an attribute.
+# same five ratios: digits, each with up to five marks at jittered places. A mark is an attribute.
 
 # %% tags=["hide-input"]
 ATTRIBUTES = {"bald": 43, "mustache": 24, "grey hair": 23, "pale skin": 22, "double chin": 20}
@@ -303,7 +305,7 @@ def marked_digits(images, count, rng, strength=1.5):
     return inputs + 0.15 * torch.randn(inputs.shape, generator=rng), targets.float()
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of five noisy digits; each of the upper ones carries a different faint seven by seven pattern, the lower ones carry none."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of five noisy digits; each of the upper ones carries a different seven by seven pattern, the lower ones carry none."}}
 inputs, targets = marked_digits(data.train.inputs, 2000, torch.Generator().manual_seed(0))
 alone = [int((targets[:, mark] == 1).nonzero()[0]) for mark in range(5)]
 plain = (targets.sum(1) == 0).nonzero().flatten()[:5].tolist()
@@ -375,7 +377,8 @@ attributes = pd.concat([tidy(place, job[0], job[2], {**found, "learning rate": j
 summary(attributes, ["balanced accuracy"], protocol="attributes")
 
 # %% [markdown]
-# Logit adjustment trains nothing: it is the baseline with another threshold for each attribute.
+# Logit adjustment trains nothing: it is the baseline with another threshold for each attribute. Class rectification with a moved
+# threshold was not tried.
 
 # %% tags=["remove-input"]
 claim("For balanced accuracy on rare attributes, moving the threshold brings more than "
@@ -413,7 +416,8 @@ as_printed = compare({"baseline": source,
 plots.published_and_reproduced(pd.concat([digits.table, as_printed.table]), "T7")
 
 # %% [markdown]
-# As printed, the two hardly differ; with the small α they cannot, for it *is* cross-entropy.
+# As printed, the two hardly differ. With the small α they cannot differ much, for more than 99 % of that loss is cross-entropy; so
+# this column says nothing about the large α, which the comparison above has.
 #
 # **What the notebook gets wrong** ([E17](../../book/errata.md#e17)). Two of the slips beside the right loss, on the batch of eight: it takes the
 # negatives that score highest on their *own* class, the easiest that there are; and its hinge stands outside the mean, where good triplets pay
