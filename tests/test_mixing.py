@@ -257,6 +257,14 @@ def test_the_greedy_rule_gives_the_whole_label_to_the_rarer_class():
         assert chapter.greedy(share, counts, counts.flip(0)).tolist() == [1, 0]
 
 
+def test_one_share_a_batch_adds_no_label_mass_and_one_a_pair_adds_spread_around_none(on_page, data):
+    assert abs(on_page.added_mass(False, batches=50)).max() < 1e-9
+    added = on_page.added_mass(True, batches=400)
+    assert added.shape == (400,) and added.std() > 1e-3
+    assert abs(added.mean()) < 3 * added.std() / 20
+    assert on_page.np.array_equal(added, on_page.added_mass(True, batches=400))
+
+
 def test_a_look_shows_the_images_asked_for_and_what_their_labels_became(on_page, data):
     rows = torch.tensor([0, 5, 9])
     images, targets = on_page.look(None, rows)
