@@ -389,7 +389,7 @@ with reproducible(0):
                                                                   for image in images], batch)}
     speeds |= {name: rate(partial(change, run=run), batch) for name, change in changes.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Images per second on a logarithmic axis, a dot a technique: the batched transforms are fastest, then the policies in groups; affine one by one over PIL is the slowest."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Images per second on a logarithmic axis, a dot a technique, sorted, with the numbers beside the dots."}}
 figure, ax = plt.subplots()
 ordered = dict(sorted(speeds.items(), key=lambda item: item[1]))
 ax.plot(list(ordered.values()), list(ordered), "o", color=plots.colour("random oversampling"))
@@ -417,7 +417,7 @@ summary(results, ["balanced accuracy", "worst-class recall", "ECE", "seconds"],
 # Now the same techniques against the free correction, in both arenas, seed by seed. A filled dot is clear of zero after Holm's
 # correction for its panel. Look for the two rows "affine +", and for what lies left of the baseline.
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in two panels, garments and digits. Every augmentation alone lies left of zero, most of them left of the baseline too, crops and affine changes furthest on garments. Affine changes behind oversampling reach the line on garments and pass it on digits; in front of logit adjustment they fall far behind it on garments."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in two panels, garments and digits, a row a technique, with intervals; on garments every augmentation alone lies left of zero."}}
 for ax in plots.both_arenas(results):
     ax.set_xlim(max(ax.get_xlim()[0], -18), min(ax.get_xlim()[1], 4))
 
@@ -451,9 +451,17 @@ claim("Turning and moving the garments, or cropping them, costs more than two po
 # %% [markdown]
 # In so few steps every disturbed picture is one more thing to learn, and what the network gives up first is the class that is rare
 # *and* looks like others. (In the first edition the network's dropout was a disturbance of its own, and whole AugMix seemed to fail.
-# Without it, AugMix costs no more than the others; see [*Before any remedy*](../foundations/before_any_remedy.ipynb).)
+# Without it, see AugMix's row above; and see [*Before any remedy*](../foundations/before_any_remedy.ipynb).)
 #
-# Now the same turns and moves together with a remedy. It matters *which*:
+# Now the same turns and moves together with a remedy, both remedies in both arenas. What the affine changes add to each, in points
+# of balanced accuracy:
+
+# %% tags=["hide-input"]
+remedies = (("random oversampling", "affine + oversampling"),
+            ("logit adjustment", "affine + logit adjustment"))
+added = {dataset: {f"to {name}": difference(results, both, name, "balanced accuracy", dataset=dataset)
+                   for name, both in remedies} for dataset in (garments, digits)}
+pd.DataFrame(added).map("{:+%}".format)
 
 # %% tags=["remove-input"]
 claim("Behind oversampling the same affine changes pay: on digits they add more than a point, and "
@@ -467,8 +475,9 @@ claim("In front of logit adjustment they do not: on garments they cost it more t
              dataset=garments))
 
 # %% [markdown]
-# A copy that is disturbed is no longer a copy: oversampling shows the same few boots again and again, and augmentation makes them
-# differ. Logit adjustment moves the borders of a network that has already been trained on too few of them.
+# Why? A copy that is disturbed is no longer a copy: oversampling shows the same few boots again and again, and augmentation may
+# help because it makes them differ. Logit adjustment moves the borders of a network that has already been trained; there the
+# disturbed pictures may only be more to learn.
 
 # %% [markdown]
 # ## Under damage
@@ -564,7 +573,7 @@ claim("You are protected from what you have trained on: Cutout gains more than t
             f"points, {holes.seeds}", not data.is_stand_in, min(holes, turns, key=lambda g: g.low)))
 
 # %% [markdown]
-# AugMix promises more: gains under damage that it never shows, blur and low contrast among them. The seeds lie far apart:
+# AugMix promises more: gains under damage that it never shows, blur and low contrast among them:
 
 # %% tags=["hide-input"]
 ("AugMix, transform only, minus baseline (points): "
@@ -579,8 +588,9 @@ claim("You are protected from what you have trained on: Cutout gains more than t
 #
 # **The prior is untouched.** An augmented boot is still a rare boot. Balance first.
 #
-# **Short training.** Augmentation is a cure for memorising. How much is there to cure? Passes over the data, and the plain
-# network's loss on its training images at the end:
+# **Short training.** Augmentation is a cure for memorising. How much is there to cure? A loss near zero means that the images are
+# learned by heart already; the further from it, the less an augmentation can cure. Passes over the data, and the plain network's
+# loss on its training images at the end:
 
 # %% tags=["hide-input"]
 losses = {name: np.mean([arena.history["baseline", seed][-1]["loss"] for seed in SEEDS])
@@ -605,7 +615,8 @@ losses = {name: np.mean([arena.history["baseline", seed][-1]["loss"] for seed in
 # trains and the rest, as imbalanced, chooses the epoch by accuracy; the loader of the AugMix row does not shuffle, and flip and
 # crop, set on a `Subset`, are never applied ([E38](../../book/errata.md#e38)); dropout is lost after the first epoch
 # ([E5](../../book/errata.md#e5)). An earlier edition of this page said that AugMix itself was not applied either. It is, and the
-# error was ours ([E13](../../book/errata.md#e13)).
+# error was ours ([E13](../../book/errata.md#e13)). The source's epochs do not all fit on this page, and we look at validation after
+# every second one:
 
 # %% tags=["hide-input"]
 NOTEBOOK_COUNTS = (5312, 5497, 2291, 5731, 2283, 3579, 1549, 4777, 5627, 793)
@@ -641,12 +652,15 @@ epoch = -(-len(notebook_draw(0, DATA).train) // 64)
 as_printed = compare(source_recipes, partial(notebook_draw, data=DATA), seeds=SEEDS[:2],
                      steps=SOURCE_STEPS, batch_size=64, protocol="source",
                      select="validation accuracy", evaluate_every=2 * epoch)
+f"{SOURCE_STEPS} steps of 64 are {SOURCE_STEPS / epoch:.0f} of the source's 30 epochs"
+
+# %%
 plots.published_and_reproduced(pd.concat([arenas["garments"].table, as_printed.table]), "T3",
                                names={"AugMix": "AugMix, transform only"})
 
 # %% [markdown]
 # The published merit of AugMix is one difference between two trainings. Set it beside the difference between two trainings of the
-# *baseline*, which differ in nothing but the seed:
+# *baseline*, which differ in the seed, and so in the images drawn as well:
 
 # %% tags=["hide-input"]
 printed = published("T3").set_index("technique").value
