@@ -157,8 +157,8 @@ precision, recall, _ = sk.precision_recall_curve(truth, score)
 # %% [markdown]
 # ### What moves when only the prior moves
 #
-# Hold the classifier fixed, and let the rare class get rarer in the *test set* alone. No prediction changes; the common samples
-# only count more. What does each metric do?
+# Hold the classifier fixed, here at a threshold of .05 so that it finds most of the rare, and let the rare class get rarer in the
+# *test set* alone. No prediction changes; the common samples only count more. What does each metric do?
 
 # %%
 def at_ratio(truth, score, decision, ratio):
@@ -201,9 +201,10 @@ pd.DataFrame({f"{hits} of {trials}": dict(zip(["from", "to"], wilson(hits, trial
 
 # %% [markdown]
 # **Seeds are not splits.** Two things can differ between runs: the draw of the data, and chance in the training. This book's image
-# chapters draw a new training set for each seed and test on the same, large test set. Here every seed *splits one table anew*:
-# training sets overlap, and one run's test rows are another's training rows. The results hang together, and the usual interval
-# is too narrow. Nadeau and Bengio (2003) replace its $1/n$ by $1/n + n_\text{test}/n_\text{train}$.
+# chapters draw a new tail for each seed from one pool (the largest class is nearly the same images every time, the rare ones hardly
+# overlap) and test on the same, large test set; their intervals are over draws from that pool. Here every seed *splits one table
+# anew*: training sets overlap, and one run's test rows are another's training rows. The results hang together, and the usual
+# interval is too narrow. Nadeau and Bengio (2003) replace its $1/n$ by $1/n + n_\text{test}/n_\text{train}$.
 #
 # Is that so? In the world of the [last chapter](is_it_the_ratio.ipynb) the true value is known. Draw a table of 1,000 points, 50 of
 # them rare, split it ten times, and see how often an interval that promises 95 % holds the truth.
@@ -249,13 +250,15 @@ pd.DataFrame({"fresh draws": {count: wide[count] * np.sqrt(1 / count) for count 
 
 # %% [markdown]
 # With five seeds, runs that scatter by a point leave a half-width of more than a point. So five seeds can show a difference of two
-# points, and they can **not** show that two techniques are equal. Four rules follow, and every claim in this book keeps them:
+# points, and they can **not** show that two techniques are equal within a point, unless the paired differences scatter by much less
+# than a point. Four rules follow, and every claim in this book keeps them:
 #
 # - differences are **paired**: technique minus reference on the *same* seed, so that a hard split does not count against either;
 # - "better" means that the whole interval of the difference lies above zero (or above the margin that is named);
 # - "as good as" means **equivalence**: the whole interval lies within ± a margin. An interval that holds zero shows nothing;
 # - where many techniques are compared, their p-values are adjusted for the number
-#   ([Holm, 1979](../../book/references.md#holm1979)).
+#   ([Holm, 1979](../../book/references.md#holm1979)): in figures a filled dot is clear after that, and
+#   [*What we claimed*](../../book/claims.md) prints each claim's adjusted p beside the interval that judges it.
 
 # %% [markdown]
 # ## A threshold is a choice
@@ -355,11 +358,12 @@ def train_all(name, data, steps, seed):
 # %% [markdown]
 # ## The comparison
 #
-# Three retrainings against four thresholds on the plain model. All share the splits of a seed, the model and its rounds.
+# Three retrainings against five thresholds on the plain model. All share the splits of a seed, the model and its rounds.
 #
 # - *class weights*, *random oversampling*, *random undersampling*: trained on a balanced problem, threshold one half;
 # - *logit adjustment*: the plain model, threshold at the training prior;
-# - *tuned on validation* and *tuned in cross-validation*: the plain model, threshold with the best balanced accuracy there;
+# - *tuned on validation* and *tuned in cross-validation* (its default: a hundred thresholds, evenly spaced): the plain model,
+#   threshold with the best balanced accuracy there;
 # - *tuned for F1* on validation, and *threshold for cost*, 1/11, where a miss costs ten alarms.
 
 # %%
@@ -408,13 +412,14 @@ prior_moved = pd.concat([
     for score in [run["scores"]["baseline"][1]] for ratio in (1, 1000)], ignore_index=True)
 
 # %%
-COLUMNS = ["balanced accuracy", "macro F1", "F1", "MCC", "PR-AUC", "ECE"]
+COLUMNS = ["balanced accuracy", "worst-class recall", "macro F1", "F1", "MCC", "PR-AUC", "ECE"]
 summary(results, COLUMNS, dataset="mammography")
 
 # %% [markdown]
-# Look at how far the baseline is from all others, and how close the others are to zero, which is logit adjustment.
+# Look at how far the baseline is from all others, and how close the others are to zero, which is logit adjustment. A filled dot is
+# clear of zero after Holm's correction, a hollow one is not.
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment on mammography. The baseline is about 13 points behind and tuning for F1 about 9; oversampling, undersampling, class weights and the tuned thresholds all lie within about three points of zero."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment on mammography. The baseline and the threshold tuned for F1 lie far to the left; the retrainings and the thresholds tuned for balanced accuracy lie near zero."}}
 plots.gaps(results, "logit adjustment", dataset="mammography")
 
 # %% tags=["remove-input"]
@@ -440,13 +445,13 @@ pd.concat({name: summary(results, ["balanced accuracy", "F1", "PR-AUC"], dataset
            for name in ("thyroid", "cover")}, axis=1)
 
 # %% [markdown]
-# *cover* is the rarest of the three, and the easiest. Once more: [it is not the ratio](is_it_the_ratio.ipynb).
+# *cover* is the rarest of the three, and not the hardest. Once more: [it is not the ratio](is_it_the_ratio.ipynb).
 
 # %% tags=["remove-input"]
 easy, hard = (mean(results, "baseline", "balanced accuracy", dataset=name)
               for name in ("cover", "mammography"))
-claim("The rarest class of the three is found best: on cover, the baseline is better by more than "
-      "five points than on mammography.",
+claim("The rarest class of the three is not the worst found: on cover, the baseline is better by "
+      "more than five points than on mammography.",
       Check(bool(easy.low - hard.high > 0.05), f"cover {easy:%}, mammography {hard:%}",
             not load("cover", DATA).is_stand_in))
 
@@ -523,8 +528,11 @@ def temperature(logits, truth):
 float(round(back_to_prior(0.5, 0.01), 4))
 
 # %% [markdown]
-# The usual calibration error (ECE) looks at the confidence in the *predicted* class, and mixes the two. Of a rare class it is better
-# to ask directly: where the model says 10 %, are 10 % rare?
+# Two repairs that use validation rows stand beside it: *temperature scaling* divides all log odds by one number
+# ([Guo et al., 2017](../../book/references.md#guo2017)), *Platt scaling* fits a slope and a shift.
+#
+# The usual calibration error (ECE) looks at the confidence in the *predicted* class, and mixes the two classes. Of a rare class it
+# is better to ask directly: where the model says 10 %, are 10 % rare?
 
 # %%
 def rare_calibration_error(p, truth, bins=15):
@@ -704,7 +712,7 @@ pd.DataFrame({name: [f"{value:.3f}" for value in
 # data), tune it, or calibrate first.
 #
 # **Metrics hide the victim.** Balanced accuracy is a mean. Look at the recall of each class, with the number of test samples beside
-# it; this book's tables name the worst class for that reason.
+# it; this book's tables have a column for the worst class for that reason.
 
 # %% [markdown]
 # ## Published and reproduced
@@ -718,7 +726,7 @@ pd.DataFrame({name: [f"{value:.3f}" for value in
 # | EM finds the new prior without labels | [Saerens et al., 2002](../../book/references.md#saerens2002) | [when the prior moves](#when-the-prior-moves) |
 # | One temperature calibrates a network | [Guo et al., 2017](../../book/references.md#guo2017) | not after resampling: a shift needs a shift |
 #
-# And an example of what few positives do to a printed table: a textbook compares graph networks on sixteen test nodes of the rarest
+# And an example of what few positives do to a printed table: a textbook compares models on sixteen test nodes of the rarest
 # class ([the chapter on the page network](../graphs/page_network.ipynb#published-and-reproduced) repeats it). Its recalls are 12, 11
 # and 6 of 16. With their Wilson intervals:
 
