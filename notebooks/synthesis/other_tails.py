@@ -34,19 +34,20 @@ from dataclasses import replace
 from functools import partial, reduce
 from operator import and_
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from torch import nn
 
 from helpers import plots
 from helpers.chapters import load
-from helpers.claims import better, claim, equivalent
+from helpers.claims import Check, better, claim
 from helpers.datasets import cut_tail, load_images
 from helpers.experiments import compare, in_arena
 from helpers.models import Linear
 from helpers.photos import load_photos
 from helpers.records import fingerprint, record
-from helpers.results import difference, differences, summary
+from helpers.results import Interval, difference, differences, is_real, summary, values
 from helpers.training import Recipe, logit_adjustment, oversample
 
 # %% tags=["parameters"]
@@ -78,7 +79,8 @@ TECHNIQUES = {
 # ## Which classes are rare?
 #
 # In the usual tail of the garments the boots are rarest, and boots are easy. Shirts stand in its middle: they look like t-shirts,
-# pullovers and coats, and are the hardest class there is. So turn the tail round, and put the hard classes at one end or the other.
+# pullovers and coats, and are missed most even [on balanced data](../augmentation/mixing.ipynb#rarity-costs-most-where-classes-overlap).
+# So turn the tail round, and put the garments that are taken for each other at one end or the other.
 
 # %%
 ORDERS = {
@@ -104,15 +106,15 @@ orders = pd.concat([
             rates=RATES).table
     for order in ORDERS], ignore_index=True)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Balanced accuracy of four techniques in four orders of the garments. The correction is on top or level with oversampling in all of them, and nearest to the others where the hard classes are rare; CutMix alone is lowest everywhere."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Balanced accuracy of every run of four techniques in four orders of the garments, a group of dots for each order."}}
 names, sets = list(rivals), list(orders.dataset.unique())
 inks = plots.colours(names)
 figure, ax = plt.subplots(figsize=(7.5, 3.4))
 for place, name in enumerate(names):
     for column, one in enumerate(sets):
-        values = orders[(orders.dataset == one) & (orders.technique == name)
-                        & (orders.metric == "balanced accuracy")].value * 100
-        ax.plot([column + (place - 1.5) * 0.15] * len(values), values, "o", color=inks[name],
+        reached = orders[(orders.dataset == one) & (orders.technique == name)
+                         & (orders.metric == "balanced accuracy")].value * 100
+        ax.plot([column + (place - 1.5) * 0.15] * len(reached), reached, "o", color=inks[name],
                 markersize=4, label=name if column == 0 else None)
 ax.set(xticks=range(len(sets)), xticklabels=list(ORDERS), ylabel="balanced accuracy")
 ax.legend(fontsize=7, ncols=2);
@@ -134,17 +136,29 @@ claim("Whichever classes are rare, the free correction adds to the baseline.",
                     for one in sets]))
 
 # %% tags=["remove-input"]
-claim("But it adds less where the hard classes are rare than in the reversed tail: less than "
-      "three points there, more than three here.",
-      equivalent(orders, "logit adjustment", "baseline", within=0.03, dataset=hard_rare)
-      & better(orders, "logit adjustment", "baseline", by=0.03, dataset=turned))
+added = {one: values(orders, "logit adjustment", "balanced accuracy", dataset=one)
+         - values(orders, "baseline", "balanced accuracy", dataset=one) for one in sets}
+more = {one: Interval.of(added[one] - added[hard_rare]) for one in (usual, turned, hard_common)}
+claim("It adds least where the hard classes are rare: more in each of the three other orders.",
+      Check(all(gap.low > 0 for gap in more.values()),
+            "; ".join(f"{one.rpartition(', ')[2]}: {gap:+%} points more"
+                      for one, gap in more.items()) + f", {more[usual].seeds}",
+            is_real(orders), min(more.values(), key=lambda gap: gap.low)))
 
 # %% tags=["remove-input"]
-claim("And where the hard classes are rare, oversampling is as good as the correction, within a "
-      "point and a half; in the reversed tail it is behind.",
-      equivalent(orders, "random oversampling", "logit adjustment", within=0.015,
-                 dataset=hard_rare)
-      & better(orders, "logit adjustment", "random oversampling", dataset=turned))
+claim("In these three orders the correction is ahead of oversampling.",
+      reduce(and_, [better(orders, "logit adjustment", "random oversampling", dataset=one)
+                    for one in more]))
+
+# %% [markdown]
+# In the fourth, look whether all dots of oversampling are there. A training that runs away ends near a tenth; its rate did best on the
+# one draw that chooses rates, and was too high for others. Such trainings are part of the result, not mishaps to be left out:
+
+# %% tags=["hide-input"]
+lost = orders[(orders.metric == "balanced accuracy") & (orders.value < 0.5)]
+"trainings below one half: " + ("; ".join(
+    f"{name}, {one.rpartition(', ')[2]}: {count} of {len(SEEDS)}"
+    for (name, one), count in lost.groupby(["technique", "dataset"]).size().items()) or "none")
 
 # %% tags=["remove-input"]
 claim("CutMix alone stays more than two points behind the correction in every order.",
@@ -152,8 +166,8 @@ claim("CutMix alone stays more than two points behind the correction in every or
                     for one in sets]))
 
 # %% [markdown]
-# A correction of the prior moves borders. Between classes that overlap, what one class wins another loses; so the correction has
-# most to give where the rare classes are easy. The usual tail, with its boots at the end, is kind to it.
+# A correction of the prior moves borders. Between classes that overlap, what one class wins another loses. That fits what is here:
+# the correction has least to give where the rare classes are those that overlap.
 
 # %% [markdown]
 # ## The comparison
@@ -201,7 +215,7 @@ claim("On colour photos the free correction adds more than eight points to the b
       & better(results, "logit adjustment", "random oversampling", by=0.05, dataset=PHOTOS))
 
 # %% tags=["remove-input"]
-claim("Mixing and class rectification fall behind the plain baseline there.",
+claim("MixUp, CutMix and class rectification fall behind the plain baseline there.",
       reduce(and_, [better(results, "baseline", name, dataset=PHOTOS)
                     for name in ("MixUp", "CutMix", "CRL")]))
 
@@ -229,11 +243,13 @@ gains = pd.DataFrame({share: {name: difference(both, name, "logit adjustment",
                               for name in ["baseline", "random oversampling", *TECHNIQUES]}
                       for share, one in columns.items()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A line for each technique: its difference in balanced accuracy to logit adjustment at each number of steps."}}
-ax = plt.subplots(figsize=(7.5, 3.6))[1]
-for name, ink in plots.colours(gains.index).items():
-    ax.plot(range(len(columns)), [100 * gap.mean for gap in gains.loc[name]], "o-", color=ink,
-            label=name, markersize=4)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A line for each technique: its difference in balanced accuracy to logit adjustment at each number of steps, with intervals."}}
+ax = plt.subplots(figsize=(7.5, 3.8))[1]
+for shift, (name, ink) in enumerate(plots.colours(gains.index).items()):
+    across = [column + 0.05 * (shift - 3.5) for column in range(len(columns))]
+    ax.errorbar(across, [100 * gap.mean for gap in gains.loc[name]],
+                [np.nan_to_num(50 * (gap.high - gap.low)) for gap in gains.loc[name]], fmt="o-",
+                color=ink, label=name, markersize=4, linewidth=1)
 ax.axhline(0, color="#333", linewidth=0.8)
 ax.set(xticks=range(len(columns)), xticklabels=[f"{STEPS * share:.0f}" for share in columns],
        xlabel="steps", ylabel="points over logit adjustment")
@@ -243,9 +259,17 @@ ax.legend(fontsize=7, ncols=2);
 gains.rename(columns=lambda share: f"{STEPS * share:.0f} steps").map("{:+%}".format)
 
 # %% [markdown]
+# Where intervals are as wide as in a short training, a ranking says little. Do the two ends of the table agree?
+
+# %% tags=["hide-input"]
+means = gains.map(lambda gap: gap.mean)
+agreed = means.corr("spearman").iloc[0, -1]
+f"rank correlation of the shortest and the longest training: {agreed:.2f}"
+
+# %% [markdown]
 # ## When this does not help
 #
-# **Four hundred steps are few for photos.** With more, a network learns the photos by heart, and what regularises gains. The order
+# **Four hundred steps are few for photos.** With more, what regularises may gain; on photos we have not tried. The order
 # of techniques that act on the *prior* should move least, because a prior does not care what the pictures show.
 #
 # **One tail a row.** Four orders of ten classes are four, not all. And a tail that is cut from balanced data has rare classes that are
@@ -268,7 +292,7 @@ gains = {label: difference(results, "logit adjustment", "baseline", "recall", da
  sorted(gains.items(), key=lambda item: item[1])}
 
 # %% [markdown]
-# **2.** Half of the photos' tail: cut at a ratio of 10 in place of 100. What is left of the correction's gain?
+# **2.** A milder tail: cut the photos at a ratio of 10 in place of 100. What is left of the correction's gain?
 
 # %% tags=["solution", "hide-cell"]
 def mild(seed):
@@ -277,19 +301,22 @@ def mild(seed):
 
 
 pair = {name: recipes[name] for name in ("baseline", "logit adjustment")}
-differences(compare(pair, mild, seeds=SEEDS[:3], steps=STEPS).table, "baseline",
+differences(compare(pair, mild, seeds=SEEDS[:3], steps=STEPS, rates=RATES).table, "baseline",
             ["balanced accuracy", "worst-class recall"])
 
 # %% [markdown]
 # ## What to remember
 #
-# Ask which classes are rare before you ask which technique is best: an easy tail flatters the correction. It
+# Ask which classes are rare before you ask which technique is best: the correction gives least where the rare classes are hard. It
 # carries over to photos all the same, because it is about counts and not about pictures. The cell below writes this chapter's results.
 
 # %% tags=["hide-input"]
 gap = {one: difference(results, "logit adjustment", "baseline", "balanced accuracy", dataset=one)
        for one in (PHOTOS, GARMENTS)}
-verdict = (f"The free correction adds {gap[PHOTOS]:+%} points on colour photos, where it adds "
-           f"{gap[GARMENTS]:+%} on garments.")
-record("synthesis/other_tails", pd.concat([results, orders, budgets], ignore_index=True), verdict=verdict,
-       seeds=SEEDS, steps=STEPS, data_hash=fingerprint(photos(0, DATA)))
+over = sorted((difference(orders, "logit adjustment", "baseline", "balanced accuracy", dataset=one)
+               for one in sets), key=lambda found: found.mean)
+verdict = (f"The free correction adds {gap[PHOTOS]:+%} points on colour photos and "
+           f"{gap[GARMENTS]:+%} on garments; over four orders of the garments, between "
+           f"{over[0]:+%} and {over[-1]:+%}.")
+record("synthesis/other_tails", pd.concat([results, orders, budgets], ignore_index=True),
+       verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(photos(0, DATA)))
