@@ -459,7 +459,8 @@ claim("Turning and moving the garments, or cropping them, costs more than two po
 # %% tags=["hide-input"]
 remedies = (("random oversampling", "affine + oversampling"),
             ("logit adjustment", "affine + logit adjustment"))
-added = {dataset: {f"to {name}": difference(results, both, name, "balanced accuracy", dataset=dataset)
+added = {dataset: {f"to {name}": difference(results, both, name, "balanced accuracy",
+                                            dataset=dataset)
                    for name, both in remedies} for dataset in (garments, digits)}
 pd.DataFrame(added).map("{:+%}".format)
 
