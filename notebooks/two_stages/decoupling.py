@@ -674,7 +674,7 @@ mostly = min(one.low for one in closed.values()) > 0.5
 verdict = (f"{'Mostly' if mostly else 'Partly'} the classifier: a better head on the features of "
            f"the long tail closes {closed[both[0]]:%} % of the distance to balanced data on "
            f"garments and {closed[both[1]]:%} % on digits. A new head (cRT) gains "
-           f"{gained[both[0]][0]:+%} and {gained[both[1]][0]:+%} points over the baseline, which is "
-           f"{gained[both[0]][1]:+%} and {gained[both[1]][1]:+%} from the free correction.")
+           f"{gained[both[0]][0]:+%} and {gained[both[1]][0]:+%} points over the baseline, which "
+           f"is {gained[both[0]][1]:+%} and {gained[both[1]][1]:+%} from the free correction.")
 record("two_stages/decoupling", pd.concat([results, probes], ignore_index=True),
        verdict=verdict, seeds=SEEDS, steps=STEPS, data_hash=fingerprint(data))
