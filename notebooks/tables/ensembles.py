@@ -336,7 +336,8 @@ jobs = [(name, chosen[name, table], table, DATA, ROWS, STEPS, seed)
 results = pd.concat([tidy(distinct(table, DATA, ROWS).name, name, seed, found) for
                      (name, _, table, *_, seed), found in zip(jobs, parallel(run, jobs),
                                                               strict=True)], ignore_index=True)
-for table, name in zip(SETS, results.dataset.unique(), strict=True):  # the decision guide asks for it
+# How many rare rows each table has to train on: the decision guide asks for it.
+for table, name in zip(SETS, results.dataset.unique(), strict=True):
     rare = int(draw(table, DATA, ROWS, SEEDS[0]).train[1].sum())
     results = pd.concat([results, tidy(name, "XGBoost", SEEDS[0], {"rare training rows": rare})],
                         ignore_index=True)
