@@ -366,8 +366,8 @@ claim("The sign of mining's difference to the baseline turns with the learning r
              protocol="one rate for all")
       & better(shared, "baseline at 0.16", "OHEM, a quarter at 0.16",
                protocol="one rate for all"),
-      refuted="The gain at the lowest rate is there. At the highest we expected a loss with every "
-              "seed; mining runs away with some, so its mean is far lower and its interval wide.")
+      refuted="The gain at the lowest rate is there. At the highest mining loses on average, but a "
+              "training that runs away makes the interval so wide that it reaches beyond zero.")
 
 # %% [markdown]
 # The $1/k$ suggests why. To average over a quarter of the batch is to pull four times as hard. Compare across columns: a quarter at
