@@ -103,9 +103,12 @@ def test_on_the_front_is_what_nothing_beats_in_both_cost_and_gain():
         return {"technique": name} | {one: {"gap": results.Interval.of([gain] * 3), "seconds": cost}
                                       for one in benchmark.ARENAS}
 
-    listed = [entry("dear and best", 3, 0.03), entry("cheap", 1, 0.01), entry("cheap and worse", 1, 0.0),
-              entry("dearer than better", 2, 0.005), entry("between", 2, 0.02)]
-    assert [one["technique"] for one in benchmark.front(listed)] == ["cheap", "between", "dear and best"]
+    listed = [entry("dear and best", 3, 0.03), entry("cheap", 0.5, -0.01), entry("cheap and worse", 0.5, -0.02),
+              entry("dearer than better", 2, 0.005), entry("between", 2, 0.02), entry("level", 1, 0)]
+    assert [one["technique"] for one in benchmark.front(listed)] == [
+        "cheap", "logit adjustment", "between", "dear and best"]
+    assert "picked from 6" in benchmark.costs(listed)
+    assert "Nothing that costs more gives more." in benchmark.costs(listed[1:3])
 
 
 def test_rank_correlation_by_hand():
