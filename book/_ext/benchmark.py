@@ -206,9 +206,10 @@ def draw(ax, listed: list[dict], inks: dict[str, str]) -> None:
         clear = any(entry[one]["clear"] for one in ARENAS)
         ax.plot(*at, "o", color=ink, markersize=6, markerfacecolor=ink if clear else "white")
     ranked = sorted(listed, key=lambda entry: both(entry, "gap"))
-    for entry in [*ranked[:3], *ranked[-5:]]:
-        at = [100 * entry[one]["gap"].mean for one in ARENAS]
-        ax.annotate(entry["technique"], at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    named = [(entry["technique"], [100 * entry[one]["gap"].mean for one in ARENAS]) for entry in ranked]
+    for name, at in named[:3]:  # the last stand apart
+        ax.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=7)
+    name_dots(ax, named[:2:-1][:5])
     ax.axvline(0, color="#333", linewidth=0.8)
     ax.set(xlabel=f"digits: {MEASURE} minus {REFERENCE} (points)", ylabel="garments: the same")
 
@@ -220,12 +221,20 @@ def draw_costs(ax, listed: list[dict], inks: dict[str, str]) -> None:
     best = front(listed)
     at = [(cost(entry), 100 * both(entry, "gap")) for entry in best]
     ax.step(*zip(*at, strict=True), where="post", color="#333", linewidth=0.8, linestyle=":")
-    for entry, place in zip(best, at, strict=True):
-        ax.annotate(entry["technique"], place, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    name_dots(ax, [(entry["technique"], place) for entry, place in zip(best[::-1], at[::-1], strict=True)])
     ax.set_xscale("log")
-    ax.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
+    dearest = max(cost(entry) for entry in listed)
+    ax.set_xticks(ticks := [tick for tick in (0.5, 1, 2, 4, 8, 16) if tick <= 2 * dearest], map(str, ticks))
+    ax.minorticks_off()
     ax.set(xlabel="seconds of training over the baseline's",
            ylabel=f"{MEASURE} minus {REFERENCE}, mean of both arenas (points)")
+
+
+def name_dots(ax, dots: list[tuple[str, tuple[float, float]]]) -> None:
+    """Names in a column on the right, from the top, each with a line to its dot: dots that lie close keep theirs."""
+    for place, (name, at) in enumerate(dots):
+        ax.annotate(name, at, xytext=(1.02, 0.97 - 0.05 * place), textcoords="axes fraction", fontsize=7, va="center",
+                    arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888"})
 
 
 def write(profile: str, chapters: list[str], target: Path) -> int:
