@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import torch
 
 from helpers import files, store
@@ -106,7 +108,7 @@ def _run_all(function, jobs, found, root, todo: list[int]) -> Iterator[tuple]:
     pool, waiting = _pool(workers()), {}
     try:
         for place in todo:
-            waiting[pool.submit(_call, cloudpickle.dumps((function, jobs[place], found[place], root)))] = place
+            waiting[pool.submit(_call, _packed((function, jobs[place], found[place], root)))] = place
         for future in as_completed(waiting):
             yield waiting[future], *future.result()
     except BrokenProcessPool:  # the system has killed a worker: the next cell gets new ones
@@ -115,6 +117,27 @@ def _run_all(function, jobs, found, root, todo: list[int]) -> Iterator[tuple]:
     finally:  # if one fails, or the reader stops the cell, the next cell shall not wait for the others
         for future in waiting:
             future.cancel()
+
+
+class _Packer(cloudpickle.Pickler):
+    """Sends functions such as `numpy.exp` or `scipy.special.expit` by the library that has them.
+
+    They do not say where they come from, and pickle's own search can end at the notebook that imported them: a worker
+    has no such notebook.
+    """
+
+    def reducer_override(self, obj):
+        if isinstance(obj, np.ufunc):
+            for name, library in list(sys.modules.items()):
+                if name.startswith(("numpy", "scipy")) and vars(library).get(obj.__name__) is obj:
+                    return getattr, (library, obj.__name__)
+        return super().reducer_override(obj)
+
+
+def _packed(work: tuple) -> bytes:
+    with io.BytesIO() as file:
+        _Packer(file).dump(work)
+        return file.getvalue()
 
 
 @functools.cache

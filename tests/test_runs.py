@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 
 from helpers import chapters, datasets, files, keys, runs, store, surroundings
 from helpers.keys import Unkeyable
@@ -61,6 +62,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import nn
 from torch.nn import functional as F
 
@@ -758,6 +760,14 @@ def test_workers_find_the_key_that_was_asked_for(shop, monkeypatch, capsys):
     assert len(list(shop.glob("??/*.run"))) == 3
     assert same(first, parallel(cell(plain).run, [(1,), (2,), (3,)]))
     assert "3 of 3 runs from the store" in capsys.readouterr().out
+
+
+def test_a_function_of_numpy_or_scipy_is_sent_by_its_library():
+    """It does not say where it comes from; pickle's own search for it can end at the notebook, which no worker has."""
+    for function, home in ((expit, b"scipy"), (np.exp, b"numpy")):
+        sent = runs._packed((function, lambda rows, function=function: function(rows)))
+        assert home in sent and b"getattr" in sent
+        assert cloudpickle.loads(sent)[0] is function
 
 
 @pytest.mark.parametrize("wrong", ["abc", "0", "-1", "1.5", "²"])
