@@ -204,6 +204,19 @@ def test_tables_with_dozens_of_rare_rows_are_asked_apart_from_those_with_hundred
     assert ("a table", guide.HANDFUL, *model) not in found
 
 
+def test_where_few_tables_show_nothing_the_guide_says_what_all_of_them_show(book):
+    few, many = of_tables(2, rare=50), of_tables(6, rare=500)
+    many["dataset"] = "large " + many.dataset
+    place = "only the threshold", "each class counts the same"
+    few.loc[(few.technique == "XGBoost") & (few.dataset == "table 1") & (few.metric == "balanced accuracy"),
+            "value"] += 0.02  # with two tables, an interval that is wide
+    alone = guide.cells("book", book(tables__ensembles=few))
+    assert alone["a table", guide.DOZENS, *place].startswith(guide.NOTHING)
+    found = guide.cells("book", book(tables__ensembles=pd.concat([few, many], ignore_index=True)))
+    assert "over all 8 tables" in found["a table", guide.DOZENS, *place]
+    assert "over all" not in found["a table", guide.HUNDREDS, *place], "they show it by themselves"
+
+
 def test_with_a_handful_of_rare_rows_the_guide_asks_for_eight_labels(book):
     rows = [results.tidy(f"table {place}", name, seed, {"PR-AUC": level + 0.01 * place + 0.002 * (place * seed % 3),
                                                        "recall at 5 % false alarms": 0.5, "test to train": 1 / 3})
