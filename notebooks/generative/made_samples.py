@@ -743,8 +743,8 @@ claim("Filled up to a thousand, copies do better than made images: random oversa
       & better(arena.table, "random oversampling", "VAE", by=-0.005)
       & better(arena.table, "random oversampling", "GAN", by=-0.005)
       & better(arena.table, "random oversampling", "diffusion", by=-0.005),
-      refuted="We expected copies to be ahead, as in the draft. Copies and the three generators lie "
-              "about a point apart, and who is ahead is open.")
+      refuted="We expected copies to be ahead, as in the draft. Copies and the three generators "
+              "lie about a point apart, and who is ahead is open.")
 
 # %% tags=["remove-input"]
 claim("The free correction is ahead of each generator, by more than half a point.",
