@@ -23,7 +23,7 @@ export PYTHONPATH := $(CURDIR)
 export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE  # compiled once, imported by every kernel and worker
 
-.PHONY: help book judge draft preview full epub pdf links test slow cluster bench mutants pair lock clean clean-runs
+.PHONY: help book judge draft preview full forecast epub pdf links test slow cluster bench mutants pair lock clean clean-runs
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ preview: $(ENVIRONMENT)  ## the same with a seed or two and a few steps: minutes
 
 full: $(ENVIRONMENT)  ## the same with twice the seeds and longer training
 	@$(BUILD) --profile full
+
+forecast: $(ENVIRONMENT)  ## say how long the build would take on 1, 2, 4, 8 and 64 cores, by the times of the last one
+	@$(PY) book/_ext/bookmaker.py forecast
 
 epub: $(ENVIRONMENT)  ## the pages that were built last as one EPUB; needs Chromium
 	@$(PY) book/_ext/bookmaker.py epub --log build/logs/editions.log

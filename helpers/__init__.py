@@ -1,7 +1,8 @@
 """What the chapters of *Learning from Imbalanced Data* share.
 
-Six modules, one subject each: `datasets`, `models`, `training`, `metrics`, `experiments`, `plots`. Imports run one way,
-from the last to the first; nothing is imported here, so that you pay only for what you use.
+A module a subject: data (`datasets`, `photos`, `tables`, `messages`, `networks`), what is trained (`models`,
+`training`), what is compared (`experiments`, `runs`), what is read off (`results`, `claims`, `plots`), and what these
+stand on. Imports run one way, which a test watches; nothing is imported here, so that you pay only for what you use.
 """
 
 import re

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from helpers.results import Interval, difference, is_real, mean, shown
+from helpers.results import Interval, clearly_ahead, difference, is_real, mean, shown
 
 JUDGED_PROFILES = ("book", "full")
 FIRST_JUDGING_SEED = 100  # smaller ones are for writing
@@ -40,6 +41,20 @@ class Check:
         gaps = [gap for gap in (self.gap, other.gap) if gap is not None]
         weaker = max(gaps, key=lambda gap: -1 if np.isnan(gap.p) else gap.p) if gaps else None
         return Check(self.holds and other.holds, f"{self.detail}; {other.detail}", self.real and other.real, weaker)
+
+
+def all_of(checks: Iterable[Check]) -> Check:
+    """All must hold; of many, the page shows the weakest: one that fails, else that of the largest p-value.
+
+    Examples
+    --------
+    >>> all_of([Check(True, "one"), Check(False, "two"), Check(True, "three")])
+    Check(holds=False, detail='two (the weakest of 3)', real=True, gap=None)
+    """
+    checks = list(checks)
+    weakest = max(checks, key=lambda check: (not check.holds, check.gap.p if check.gap else 0))
+    return Check(all(check.holds for check in checks), f"{weakest.detail} (the weakest of {len(checks)})",
+                 all(check.real for check in checks), weakest.gap)
 
 
 def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
@@ -77,6 +92,17 @@ def equivalent(results: pd.DataFrame, technique: str, reference: str, metric: st
     gap, detail = _paired(results, technique, reference, metric, which)
     inside = bool(-within <= gap.low and gap.high <= within)
     return Check(inside, f"{detail}, margin ±{shown(within)}", is_real(results), gap)
+
+
+def none_ahead(results: pd.DataFrame, names: Sequence[str], reference: str, metric: str = "balanced accuracy",
+               datasets: Sequence[str | None] = (None,)) -> Check:
+    """No technique is clearly ahead of `reference`, on any of the data sets (see `helpers.results.clearly_ahead`)."""
+    ahead = clearly_ahead(results, names, reference, metric, datasets)
+    best, name, dataset = max(((difference(results, name, reference, metric, dataset=dataset), name, dataset)
+                               for dataset in datasets for name in names), key=lambda found: found[0].mean)
+    where = f" on {dataset}" if dataset else ""
+    return Check(not ahead, f"{metric}, the best of {len(names) * len(datasets)} is {name}{where}: {best:+%} points; "
+                            f"clearly ahead after Holm: {len(ahead) or 'none'}", is_real(results))
 
 
 def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np.inf, high: float = np.inf,

@@ -13,7 +13,7 @@ import torch
 from helpers import metrics
 from helpers.datasets import Dataset, long_tailed
 from helpers.models import CompactNet
-from helpers.results import OVERLAP, tidy
+from helpers.results import CEILING, OVERLAP, tidy
 from helpers.runs import parallel
 from helpers.training import Diverged, Recipe, fit, logit_adjustment, oversample
 
@@ -240,7 +240,6 @@ class Arena:
 ARENAS = {"digits": Arena("MNIST"), "garments": Arena("FashionMNIST")}
 BASELINES = {"baseline": {}, "logit adjustment": {"posthoc": logit_adjustment},
              "random oversampling": {"resample": oversample}}
-CEILING = "balanced data"
 
 
 def in_arena(arena: str, techniques: Mapping[str, Mapping], *, seeds: Sequence[int], steps: int | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from helpers.datasets import Pool, Split
-from helpers.files import DamagedData, Resource, announce, data_folders, fetch, resolve, sha256
+from helpers.files import DamagedData, Resource, announce, data_folders, digest, fetch, resolve, sha256, used
 
 OBJECTS = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -54,12 +54,15 @@ def _load_real() -> Pool:
     local = [folder for folder in data_folders() if (folder / _ARCHIVE.path).is_file()]
     copies = [folder / "CIFAR10jpeg" for folder in data_folders() if (folder / "CIFAR10jpeg").is_dir()]
     if copies and not local:
-        parts = [_decode(copies[0] / f"{part}.npz", digest) for part, digest in _COPIES.items()]
-        return _pool("CIFAR10, JPEG copies", *parts)
-    with tarfile.open(fetch(_ARCHIVE)) as archive:
-        parts = [b"".join(archive.extractfile(f"cifar-10-batches-bin/{name}.bin").read() for name in names)
-                 for names in ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"])]
-    return _pool("CIFAR10", *(_records(part) for part in parts))
+        parts = [_decode(copies[0] / f"{part}.npz", expected) for part, expected in _COPIES.items()]
+        pool = _pool("CIFAR10, JPEG copies", *parts)
+    else:
+        with tarfile.open(fetch(_ARCHIVE)) as archive:
+            parts = [b"".join(archive.extractfile(f"cifar-10-batches-bin/{name}.bin").read() for name in names)
+                     for names in ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"])]
+        pool = _pool("CIFAR10", *(_records(part) for part in parts))
+    used[_ARCHIVE.path] = digest(_ARCHIVE.path)  # a stored run is of the archive, or of copies where there was none
+    return pool
 
 
 def _records(content: bytes) -> Split:
@@ -68,12 +71,12 @@ def _records(content: bytes) -> Split:
     return Split(rows[:, 1:].reshape(-1, 3, 32, 32).clone(), rows[:, 0].long())
 
 
-def _decode(path, digest: str) -> Split:
+def _decode(path, expected: str) -> Split:
     from PIL import Image
 
     content = path.read_bytes() if path.is_file() else b""
-    if sha256(content) != digest:
-        raise DamagedData(f"{path} is missing or damaged: sha256 {sha256(content)[:12]}…, expected {digest[:12]}…")
+    if sha256(content) != expected:
+        raise DamagedData(f"{path} is missing or damaged: sha256 {sha256(content)[:12]}…, expected {expected[:12]}…")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         jpeg, offsets, labels = (arrays[name] for name in ("jpeg", "offsets", "labels"))
     photos = np.empty((len(labels), 32, 32, 3), dtype=np.uint8)

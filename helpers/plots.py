@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from helpers import experiments, metrics
+from helpers import metrics
 from helpers import results as read
 from helpers.datasets import Dataset
 
@@ -122,7 +122,7 @@ def overview(results: pd.DataFrame, metric: str = "balanced accuracy", *, protoc
     which = {"protocol": protocol, "dataset": dataset}
     known = read.chosen(results, **which).technique.unique()
     found = {name: read.mean(results, name, metric, **which) for name in known}
-    order = sorted((name for name in found if name != experiments.CEILING), key=lambda name: found[name].mean)
+    order = sorted((name for name in found if name != read.CEILING), key=lambda name: found[name].mean)
     ax = ax or plt.subplots(figsize=(7.5, 0.7 + 0.3 * len(order)))[1]
     scale, unit = _scale(metric)
     for row, name in enumerate(order):
@@ -130,7 +130,7 @@ def overview(results: pd.DataFrame, metric: str = "balanced accuracy", *, protoc
         ax.plot(seeds, [row] * len(seeds), "o", color=colour(name), alpha=0.3, markersize=4, markeredgewidth=0)
         ax.plot([found[name].low * scale, found[name].high * scale], [row, row], color=colour(name), linewidth=2.4)
         ax.plot(found[name].mean * scale, row, "o", color=colour(name), markersize=7)
-    for name, style in ((reference, ":"), (experiments.CEILING, "--")):
+    for name, style in ((reference, ":"), (read.CEILING, "--")):
         if name in found:
             ax.axvline(found[name].mean * scale, color=colour(name), linestyle=style, linewidth=1.2)
             ax.annotate(name, (found[name].mean * scale, 1), xycoords=("data", "axes fraction"), ha="center",
@@ -157,7 +157,7 @@ def gaps(results: pd.DataFrame, reference: str = "baseline", metric: str = "bala
     """
     which = {"protocol": protocol, "dataset": dataset}
     known = order or [name for name in read.chosen(results, **which).technique.unique()
-                      if name not in (reference, experiments.CEILING)]
+                      if name not in (reference, read.CEILING)]
     found = {name: read.difference(results, name, reference, metric, **which) for name in known}
     order = order or sorted(found, key=lambda name: found[name].mean)
     clear = dict(zip(order, metrics.holm([found[name].p for name in order]) < 0.05, strict=True))
@@ -180,7 +180,7 @@ def both_arenas(results: pd.DataFrame, reference: str = "logit adjustment", metr
     """`gaps` of the two arenas side by side, techniques in one order: by their mean difference over both."""
     sets = results[results.protocol == "fair"].dataset.unique()
     names = techniques or [name for name in results[results.protocol == "fair"].technique.unique()
-                           if name not in (reference, experiments.CEILING)]
+                           if name not in (reference, read.CEILING)]
     middle = {name: np.mean([read.difference(results, name, reference, metric, dataset=one).mean for one in sets])
               for name in names}
     order = sorted(names, key=middle.get)
@@ -229,24 +229,6 @@ def history(histories: Mapping[str, Sequence[Sequence[dict]]], metric: str = "ba
                 color=inks[name], markersize=4, label=name)
     ax.set(xlabel="steps", ylabel=f"{metric} at each look (%)")
     ax.legend(fontsize=8)
-    return ax
-
-
-def confusion(predictions, labels, class_names: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Confusion matrix: rows are true classes and sum to 100 %, so that the diagonal is the recall."""
-    from sklearn.metrics import confusion_matrix
-
-    ax = ax or plt.subplots(figsize=(5.5, 5))[1]
-    shares = 100 * confusion_matrix(labels, predictions, labels=range(len(class_names)), normalize="true")
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(shares):
-        if share >= 0.5:
-            ink = "white" if share > 55 else "#222"
-            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=ink)
-    ax.set(xticks=range(len(class_names)), yticks=range(len(class_names)), yticklabels=class_names, xlabel="predicted",
-           ylabel="true")
-    ax.set_xticklabels(class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
-    ax.grid(visible=False)
     return ax
 
 

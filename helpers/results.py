@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from helpers import metrics
 
 COLUMNS = ["dataset", "technique", "protocol", "seed", "metric", "class", "value"]
 OVERLAP = "test to train"
+CEILING = "balanced data"  # the plain recipe on the whole balanced set: what is left to gain, and no technique
 
 
 def tidy(dataset: str, technique: str, seed: int, values: Mapping[str, float | np.ndarray], *,
@@ -112,11 +113,29 @@ def collapsed(results: pd.DataFrame, protocol: str = "fair") -> dict[str, int]:
     >>> collapsed(pd.concat(found))
     {'b': 1}
     """
+    return {name: int(sum(ends)) for name, ends in _at_chance(results, protocol) if any(ends)}
+
+
+def lost_trainings(results: pd.DataFrame, protocol: str = "fair") -> str:
+    """The same in words, for the page.
+
+    Examples
+    --------
+    >>> found = [tidy("MNIST-LT", name, 0, {"balanced accuracy": value, "recall": np.array([1.0, 2 * value - 1])})
+    ...          for name, value in (("a", 0.9), ("b", 0.5))]
+    >>> lost_trainings(pd.concat(found))
+    'trainings that ended at chance: b (1 of 1)'
+    """
+    told = [f"{name} ({sum(ends)} of {len(ends)})" for name, ends in _at_chance(results, protocol) if any(ends)]
+    return f"trainings that ended at chance: {'; '.join(told) or 'none'}"
+
+
+def _at_chance(results: pd.DataFrame, protocol: str) -> Iterator[tuple[str, pd.Series]]:
+    """By technique: of each of its trainings, whether it ended at chance."""
     rows = results[results.protocol == protocol]
     classes = rows[rows.metric == "recall"].groupby("dataset")["class"].nunique()
     ends = rows[rows.metric == "balanced accuracy"]
-    counts = (ends.value < 1.5 / ends.dataset.map(classes)).groupby(ends.technique, sort=False).sum()
-    return {name: int(count) for name, count in counts.items() if count}
+    yield from (ends.value < 1.5 / ends.dataset.map(classes)).groupby(ends.technique, sort=False)
 
 
 @dataclass(frozen=True)
@@ -194,6 +213,23 @@ def difference(results: pd.DataFrame, technique: str, reference: str, metric: st
     if pair.empty:
         raise KeyError(f"{technique!r} and {reference!r} share no seed")
     return Interval.of(pair.iloc[:, 0] - pair.iloc[:, 1], _overlap(results, technique, **which))
+
+
+def clearly_ahead(results: pd.DataFrame, names: Sequence[str], reference: str, metric: str,
+                  datasets: Sequence[str | None] = (None,)) -> list[tuple[str, str | None]]:
+    """Which of the techniques are ahead of `reference`, and on which data set: clear of zero after Holm among all.
+
+    Examples
+    --------
+    >>> found = [tidy("MNIST-LT", name, seed, {"F1": value + 0.01 * (seed * seed + shift) % 0.03})
+    ...          for shift, (name, value) in enumerate((("a", 0.5), ("b", 0.8), ("c", 0.5))) for seed in range(5)]
+    >>> clearly_ahead(pd.concat(found), ["b", "c"], "a", "F1")
+    [('b', None)]
+    """
+    pairs = [(name, dataset) for dataset in datasets for name in names]
+    gaps = [difference(results, name, reference, metric, dataset=dataset) for name, dataset in pairs]
+    adjusted = metrics.holm([gap.p for gap in gaps])
+    return [pair for pair, gap, p in zip(pairs, gaps, adjusted, strict=True) if p < 0.05 and gap.mean > 0]
 
 
 OVERALL = ("accuracy", "balanced accuracy", "worst-class recall", "macro F1", "G-mean", "ECE")

@@ -339,8 +339,9 @@ def test_names_are_joined_as_the_chapter_joins_them():
 
 def test_no_number_of_another_data_set_than_the_chapter_names_stands_beside_a_published_one(build):
     chapter = "generative/made_samples"
-    source = made_up({"VAE": 0.0}, "source", accuracy=0.9).assign(dataset="MNIST-LT")
-    build(chapter, table=pd.concat([made_up({"VAE": 0.0}, accuracy=0.7).assign(dataset="FashionMNIST-LT"), source]))
+    source = made_up({"untrained VAE": 0.0}, "source", accuracy=0.9).assign(dataset="MNIST-LT")
+    fair = made_up({"untrained VAE": 0.0}, accuracy=0.7).assign(dataset="FashionMNIST-LT")
+    build(chapter, table=pd.concat([fair, source]))
     row = text_of(re.search(r"<tr><th scope=\"row\">VAE</th>(.*?)</tr>", reproduced.published_table("T4", "book"))[1])
     assert "90.0" in row and "70.0" not in row and row.rstrip().endswith("–")
 
@@ -364,10 +365,20 @@ def test_a_row_is_taken_from_the_chapter_that_has_it(build):
     build(DIGITS, table=made_up({"baseline": 0.0}, "source"))
     build("resampling/dynamic_sampling", table=made_up({"dynamic sampling, as copied": 0.1}, "source"))
     derived = "dynamic sampling, true recall (derived by us)"
-    chapter, values = reproduced.ours("T1", derived, "accuracy", "", "source", "book")
+    chapter, found = reproduced.ours("T1", derived, "accuracy", "", "source", "book")
     assert chapter == "resampling/dynamic_sampling"
-    assert values.mean() == pytest.approx(0.9, abs=0.001)
+    assert found.mean == pytest.approx(0.9, abs=0.001)
     assert reproduced.ours("T1", "SMOTE", "accuracy", "", "source", "book") == (None, None)
+
+
+def test_where_splits_overlap_the_interval_is_that_of_the_chapter(build):
+    table = made_up({"baseline": 0.0}, "source")
+    overlapping = table[table.metric == "accuracy"].assign(metric="test to train", value=5 / 12)
+    build(DIGITS, table=pd.concat([table, overlapping], ignore_index=True))
+    _, found = reproduced.ours("T1", "baseline", "accuracy", "", "source", "book")
+    alone = results.Interval.of(results.values(table, "baseline", "accuracy", protocol="source"))
+    assert found.high - found.low == pytest.approx((alone.high - alone.low) * (1 + 5 * 5 / 12) ** 0.5)
+    assert f"{found:%}" in reproduced.interval(found)
 
 
 def test_recalls_of_the_last_images_stand_beside_ours_over_all(build):

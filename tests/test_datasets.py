@@ -284,3 +284,15 @@ def test_your_own_two_classes_run_through_the_comparison():
     assert {"balanced accuracy", "worst-class recall"} <= set(shown.columns)
     assert "PR-AUC" in found.table.metric.values and "tail recall" in found.table.metric.values
     assert results.mean(found.table, "baseline", "PR-AUC").mean > 0.5
+
+
+def test_a_fifth_that_validates_is_a_random_fifth_and_as_long_tailed_as_the_rest():
+    whole = long_tailed("FashionMNIST", validation=0, seed=3, data="stand-in")
+    found, other = (datasets.validated_by_a_fifth("FashionMNIST", seed, "stand-in") for seed in (3, 4))
+    assert len(found.val) == len(whole.train) // 5 and len(found.train) + len(found.val) == len(whole.train)
+    together = torch.bincount(torch.cat([found.train.labels, found.val.labels]), minlength=10)
+    assert torch.equal(together, whole.class_counts)
+    shares = torch.bincount(found.val.labels, minlength=10) / whole.class_counts
+    assert 0.15 < float(shares[0]) < 0.25, "the commonest class is no more than its share of the fifth"
+    assert torch.equal(found.test.labels, whole.test.labels)
+    assert not torch.equal(found.val.labels, other.val.labels)

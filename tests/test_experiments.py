@@ -14,12 +14,21 @@ from sklearn import metrics as sk
 
 from helpers import claims, experiments, metrics, records
 from helpers import results as read
-from helpers.claims import better, between, claim, equivalent
+from helpers.claims import Check, all_of, better, between, claim, equivalent, none_ahead
 from helpers.datasets import Dataset, Split, long_tailed
 from helpers.experiments import TUNING_SEED, compare, in_arena
 from helpers.models import Linear
 from helpers.records import fingerprint, record
-from helpers.results import COLUMNS, difference, mean, tidy, values
+from helpers.results import (
+    COLUMNS,
+    clearly_ahead,
+    collapsed,
+    difference,
+    lost_trainings,
+    mean,
+    tidy,
+    values,
+)
 from helpers.training import Recipe, logit_adjustment, shuffled
 
 BASE = Recipe(model=Linear)
@@ -391,3 +400,50 @@ def test_toy_dataset_evaluates_without_a_class_in_the_test_split():
     data = Dataset("toy", ("a", "b", "c"), *[Split(torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 1]))] * 3)
     found = metrics.evaluate(torch.eye(3)[data.test.labels], data.test.labels, [3, 3, 1])
     assert found["balanced accuracy"] == 1.0 and np.isnan(found["recall"][2])
+
+
+# ---------------------------------------------------------------- many checks, many rivals
+
+def spread(gains, datasets=("one",)):
+    """Five seeds of each technique, with a little noise of its own."""
+    rows = [tidy(dataset, name, seed, {"F1": 0.5 + gain + 0.002 * ((seed * (place + 2)) % 5)})
+            for dataset in datasets for place, (name, gain) in enumerate({"plain": 0.0, **gains}.items())
+            for seed in range(5)]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_of_many_checks_the_page_shows_one_that_fails_or_the_weakest():
+    table = spread({"far": 0.3, "near": 0.02, "behind": -0.1})
+    far, near, behind = (better(table, name, "plain", "F1") for name in ("far", "near", "behind"))
+    assert all_of([far, near]).holds and all_of([far, near]).gap == near.gap, "the larger p-value"
+    failed = all_of([far, behind, near])
+    assert not failed.holds and failed.detail.startswith("behind") and "weakest of 3" in failed.detail
+    assert not all_of([Check(True, "a"), Check(True, "b", real=False)]).real
+
+
+def test_ahead_is_what_is_clear_of_zero_after_holm_on_its_data_set():
+    table = spread({"up": 0.1, "down": -0.1, "level": 0.0}, ("one", "two"))
+    table.loc[(table.technique == "up") & (table.dataset == "two"), "value"] -= 0.1
+    names = ["up", "down", "level"]
+    assert clearly_ahead(table, names, "plain", "F1", ("one", "two")) == [("up", "one")]
+    assert none_ahead(table, ["down", "level"], "plain", "F1", ("one", "two")).holds
+    told = none_ahead(table, names, "plain", "F1", ("one", "two"))
+    assert not told.holds and "the best of 6 is up on one: +10." in told.detail
+
+
+def test_many_looks_make_it_harder_to_be_ahead():
+    noisy = {f"vain {number}": 0.0 for number in range(30)}
+    table = spread({"small": 0.008} | noisy)
+    assert difference(table, "small", "plain", "F1").low > 0
+    assert clearly_ahead(table, ["small"], "plain", "F1") == [("small", None)]
+    assert clearly_ahead(table, ["small", *noisy], "plain", "F1") == []
+
+
+def test_lost_trainings_are_told_with_how_many_there_were():
+    rows = [tidy(dataset, name, seed, {"balanced accuracy": value, "recall": np.full(10, value)})
+            for dataset in ("one", "two") for name, ends in (("steady", (0.9, 0.9)), ("wild", (0.9, 0.1)))
+            for seed, value in enumerate(ends)]
+    table = pd.concat(rows, ignore_index=True)
+    assert collapsed(table) == {"wild": 2}
+    assert lost_trainings(table) == "trainings that ended at chance: wild (2 of 4)"
+    assert lost_trainings(table[table.technique == "steady"]).endswith("none")

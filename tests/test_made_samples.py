@@ -397,14 +397,6 @@ def test_the_sources_network_has_its_sizes():
     assert chapter.adadelta([torch.nn.Parameter(torch.zeros(1))], 0.1).param_groups[0]["lr"] == 0.1
 
 
-def test_the_sources_validation_split_is_a_random_fifth():
-    whole = long_tailed("MNIST", validation=0, seed=3, data="stand-in")
-    found = chapter.source_draw(3, "stand-in")
-    assert len(found.val) == len(whole.train) // 5 and len(found.train) + len(found.val) == len(whole.train)
-    together = torch.bincount(torch.cat([found.train.labels, found.val.labels]), minlength=10)
-    assert torch.equal(together, whole.class_counts)
-
-
 # ---------------------------------------------------------------- exercises
 
 def test_a_gaussian_of_the_class_has_its_mean_and_a_shrunk_covariance():

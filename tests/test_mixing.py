@@ -220,18 +220,6 @@ def test_e5_dropout_is_off_from_the_second_epoch(data):
     assert modes == [True, True, False, False, False, False]
 
 
-def test_the_sources_validation_split_is_a_random_fifth_and_as_long_tailed_as_the_rest():
-    whole = long_tailed("FashionMNIST", validation=0, seed=3, data="stand-in")
-    found, other = chapter.source_draw(3, "stand-in"), chapter.source_draw(4, "stand-in")
-    assert len(found.val) == len(whole.train) // 5 and len(found.train) + len(found.val) == len(whole.train)
-    together = torch.bincount(torch.cat([found.train.labels, found.val.labels]), minlength=10)
-    assert torch.equal(together, whole.class_counts)
-    shares = torch.bincount(found.val.labels, minlength=10) / whole.class_counts
-    assert 0.15 < float(shares[0]) < 0.25, "the commonest class is no more than its share of the fifth"
-    assert torch.equal(found.test.labels, whole.test.labels)
-    assert not torch.equal(found.val.labels, other.val.labels)
-
-
 # ---------------------------------------------------------------- what is counted and drawn
 
 @pytest.fixture

@@ -148,3 +148,15 @@ def test_another_budget_is_the_same_comparison_with_other_steps(monkeypatch, sha
     assert chapter.shorter(share).dataset.tolist() == [f"FashionMNIST-LT, {share:g} of the steps"]
     assert asked == [("garments", page["TECHNIQUES"],
                       {"seeds": [7], "steps": steps, "rates": [0.1], "data": "stand-in"})]
+
+
+def test_a_stored_run_knows_whether_it_read_the_archive_or_copies(monkeypatch, tmp_path):
+    """Both are pinned in the code, so the key of a run is the same for both."""
+    (tmp_path / "CIFAR10jpeg").mkdir()
+    monkeypatch.setattr(photos, "data_folders", lambda: [tmp_path])
+    monkeypatch.setattr(files, "data_folders", lambda: [tmp_path])
+    monkeypatch.setattr(photos, "_decode", lambda path, expected: Split(torch.zeros(10, 3, 32, 32), torch.arange(10)))
+    photos.used.pop(photos._ARCHIVE.path, None)
+    assert photos._load_real.__wrapped__().name == "CIFAR10, JPEG copies"
+    assert photos.used[photos._ARCHIVE.path] == "", "absent"
+    del photos.used[photos._ARCHIVE.path]

@@ -414,14 +414,3 @@ def test_one_look_is_at_validation_and_a_lost_training_finds_nothing():
 def test_every_technique_trains(data, name):
     trained = fit(Recipe(**chapter.TECHNIQUES[name]), data, steps=3, batch_size=16, evaluate_every=1)
     assert torch.isfinite(torch.tensor(trained.history[-1]["loss"]))
-
-
-def test_what_steers_class_wise_difficulty_in_the_source_is_a_fifth_of_the_long_tail():
-    whole = long_tailed("MNIST", validation=0, seed=3, data="stand-in")
-    found, other = chapter.four_fifths(3, "stand-in"), chapter.four_fifths(4, "stand-in")
-    assert len(found.val) == len(whole.train) // 5
-    together = torch.bincount(torch.cat([found.train.labels, found.val.labels]), minlength=10)
-    assert torch.equal(together, whole.class_counts), "no image is lost or stands twice"
-    assert found.val.labels.bincount(minlength=10)[0] > 5 * found.val.labels.bincount(minlength=10)[9]
-    assert torch.equal(found.test.labels, whole.test.labels)
-    assert not torch.equal(found.val.labels, other.val.labels)

@@ -21,7 +21,7 @@ def entries(profile: str, chapters: list[str]) -> list[dict]:
     """Each technique that ran in both arenas, once: from the first chapter that names it."""
     from helpers import metrics
     from helpers import results as read
-    from helpers.experiments import CEILING
+    from helpers.results import CEILING
 
     found: dict[str, dict] = {}
     for chapter in chapters:

@@ -3,9 +3,7 @@
 A chapter is ``notebooks/<part>/<name>.py``; it is called ``<part>/<name>`` everywhere. Its pair, the ``.ipynb`` without
 outputs, is what Colab opens. ``build`` is what `make book` calls; the rest are the steps that it, or a writer, runs.
 
-Each room of the workshop imports only from the floors below it: `catalogue`, `stopping`; `editions`, `pairs`,
-`progress`, `recorded`; `checks`; `execution`, `forecast`, `gains`, `ledger`, `reproduced`; `collected`; `website`;
-`building`; this command.
+Each room of the workshop imports only from the floors below it; ``tests/test_rooms.py`` has the map.
 """
 
 import argparse

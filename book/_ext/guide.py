@@ -139,7 +139,7 @@ def changed(name: str, chapter: str) -> str | None:
 def to_baseline(table, metric: str, more: bool) -> dict:
     """Each technique's paired gain over the baseline; a fall of what is better when small is a gain."""
     from helpers import results as read
-    from helpers.experiments import CEILING
+    from helpers.results import CEILING
 
     names = table[(table.metric == metric) & (table["class"] == "") & (table.protocol == "fair")].technique.unique()
     if "baseline" not in names:

@@ -36,7 +36,7 @@ def at_home(chapter: str, profile: str):
 
     Without the network that was trained on balanced data: it is what is left to gain, and no technique.
     """
-    from helpers.experiments import CEILING
+    from helpers.results import CEILING
 
     table = results(chapter, profile)
     fair = table.protocol == "fair"

@@ -40,28 +40,25 @@ def rows_of(table: str, chapter: str, profile: str):
 
 
 def ours(table: str, technique: str, metric: str, label: str, protocol: str, profile: str):
-    """Our values for a published number: chapter and series over seeds, from the first chapter that has them."""
+    """What we have for a published number: chapter and mean with its interval, from the first chapter that has it."""
     from helpers import results as read
 
     for chapter, names in reproductions()[table].items():
         if not catalogue.results_path(chapter, profile, ".csv").is_file():
             continue
         try:
-            return chapter, read.values(rows_of(table, chapter, profile), names.get(technique, technique),
-                                         OURS.get(metric, metric), label=label, protocol=protocol)
+            return chapter, read.mean(rows_of(table, chapter, profile), names.get(technique, technique),
+                                      OURS.get(metric, metric), label=label, protocol=protocol)
         except KeyError:
             continue
     return None, None
 
 
-def interval(values, scale: float = 100) -> str:
-    """Mean ± half of the 95 % interval, and the number of seeds."""
-    from helpers import results as read
-
-    if values is None:
+def interval(found) -> str:
+    """Mean ± half of the 95 % interval, as the chapter has it, its range and the number of seeds."""
+    if found is None:
         return "–"
-    found = read.Interval.of(values)
-    spread = f"{scale * values.min():.1f} to {scale * values.max():.1f}, " if found.n > 1 else ""
+    spread = f"{100 * min(found.seen):.1f} to {100 * max(found.seen):.1f}, " if found.n > 1 else ""
     return f"{found:%} <small>{spread}{found.seeds}</small>"
 
 
@@ -77,7 +74,7 @@ def published_table(table: str, profile: str) -> str:
         there, source = ours(table, row.technique, row.metric, "", "source", profile)
         _, fair = ours(table, row.technique, row.metric, "", "fair", profile)
         used.update({there: None} if there else {})
-        gap = "–" if source is None else f"{100 * source.mean() - row.value:+z.1f}".replace("-", "−")
+        gap = "–" if source is None else f"{100 * source.mean - row.value:+z.1f}".replace("-", "−")
         name = escape(row.technique) + (f", {escape(row.metric)}" if several else "")
         rows.append([name, f"{row.value:.1f}", interval(source), gap, interval(fair)])
     metric = "%" if several else f"{overall.metric.iloc[0]}, %"
@@ -96,9 +93,9 @@ def per_class(table: str, metric: str, printed, profile: str) -> str:
         whose = "" if "derived by us" in technique else ", published"
         rows.append([f"{escape(technique)}{whose}", *(f"{theirs[label]:.1f}" for label in labels)])
         for protocol in ("source", "fair"):
-            values = [ours(table, technique, metric, label, protocol, profile)[1] for label in labels]
-            if all(value is not None for value in values):
-                rows.append([f"{escape(technique)}, {protocol} protocol", *(f"{100 * v.mean():.1f}" for v in values)])
+            means = [ours(table, technique, metric, label, protocol, profile)[1] for label in labels]
+            if None not in means:
+                rows.append([f"{escape(technique)}, {protocol} protocol", *(f"{100 * one.mean:.1f}" for one in means)])
     measure = f"{metric} (ours: {OURS[metric]} over the whole test set)" if metric in OURS else metric
     head = [f"{escape(metric)}, %", *map(escape, labels)]
     return (f"<details><summary>By class: {escape(measure)}</summary>\n"

@@ -416,12 +416,12 @@ summary(results, ["fraud AP", "balanced accuracy", "ECE", "seconds"])
 # %% mystnb={"image": {"alt": "Average precision of the fraud class for five models, with 95 percent intervals and the seeds as dots."}}
 plots.overview(results, "fraud AP", reference="GCN");
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Knowing the kind of a link helps: the RGCN beats the GCN on the same links by more than "
       "ten points of average precision.",
       better(results, "RGCN", "GCN", "fraud AP", by=0.10))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("It is the kinds and not the formula: with all links of one kind, the RGCN falls behind "
       "itself by more than ten points.",
       better(results, "RGCN", "RGCN, one relation", "fraud AP", by=0.10))
@@ -439,7 +439,7 @@ pd.DataFrame({"rings": {name: f"{mean(results, name, 'fraud AP'):%}"
               "no rings": {name: f"{mean(scattered, name, 'fraud AP'):%}"
                            for name in ("MLP", "GCN", "RGCN")}}).rename_axis(columns="fraud AP (%)")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Without rings, links in one bag harm: the MLP, which sees none, beats the GCN.",
       better(scattered, "MLP", "GCN", "fraud AP"))
 

@@ -177,7 +177,7 @@ ax.axis("off");
 # ## Who may see what
 #
 # The published split has 16 test pages of the rarest class. Here, **all** remaining pages are used: 60 % to train, 15 % to
-# validate, 25 % to test, in the same shares for every class, and ten times over, with a new draw of the tail each time.
+# validate, 25 % to test, in the same shares for every class, once for each seed, with a new draw of the tail each time.
 
 # %%
 case = graphs.draw(network, SEEDS[0])
@@ -333,7 +333,7 @@ drawn = ["logistic regression", "label propagation", "XGBoost", "XGBoost, link c
          "XGBoost, neighbour means", *graphs.LAYERS]
 plots.gaps(fair[fair.technique.isin([*drawn, RIVAL])], RIVAL, "PR-AUC");
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Links help: XGBoost with neighbour means and link count beats XGBoost on the bare features "
       "by more than three points of accuracy.",
       better(fair, RIVAL, "XGBoost", "accuracy", by=0.03))
@@ -383,7 +383,7 @@ ax.legend(fontsize=8, ncols=2);
 # A message cannot help there; its absence can. Hardly any page of the commonest class lost all its links when the tail was cut,
 # many of the rare ones did (the last two columns of the table above).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 silent = (by_degree("XGBoost, link count", bounds) - by_degree("XGBoost", bounds))[:, 0] / 100
 silent = Interval.of(silent, overlap=len(case.test) / len(case.train))
 claim("Having no links is a sign in itself: on pages without links, XGBoost with the number of "
@@ -414,12 +414,12 @@ pd.DataFrame({what: {f"GCN − {name}": f"{difference(fair, 'GCN', name, metric,
                   ("rarest: AP", "average precision", {"label": 3}),
                   ("rare − frequent recall", "rare minus frequent recall", {}))})
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("The number of links, without a word about who is at the other end, helps XGBoost by more "
       "than two points of accuracy.",
       better(fair, "XGBoost, link count", "XGBoost", "accuracy", by=0.02))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 rare = difference(fair, "GCN", RIVAL, "average precision", label=3)
 claim("In average precision of the rarest class the GCN is not clearly ahead of trees that know "
       "the neighbours' means and the number of links.",
@@ -429,7 +429,7 @@ claim("In average precision of the rarest class the GCN is not clearly ahead of 
 # %% [markdown]
 # Over all pages something is left that the one-hop average does not give; two hops we did not give to the trees.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("In accuracy the GCN stays ahead of those trees.", better(fair, "GCN", RIVAL, "accuracy"))
 
 # %% [markdown]
@@ -515,13 +515,13 @@ pd.DataFrame({name: {"published": f"{printed[name]:.1f}", "lowest of ours": f"{s
                      "highest of ours": f"{some.max():.1f}"}
               for name, some in ours.items()}).T.rename_axis(columns="accuracy (%)")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Under the source's protocol, the mean accuracy over our draws lies below the published "
       "value, for the GCN and for XGBoost.",
       between(results, "GCN", "accuracy", high=printed["GCN"] / 100, protocol="source")
       & between(results, "XGBoost", "accuracy", high=printed["XGBoost"] / 100, protocol="source"))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Its order comes out as published: the GCN is ahead of XGBoost and of the MLP in accuracy.",
       better(results, "GCN", "XGBoost", "accuracy", protocol="source")
       & better(results, "GCN", "MLP", "accuracy", protocol="source"))
@@ -532,7 +532,7 @@ claim("Its order comes out as published: the GCN is ahead of XGBoost and of the 
 #
 # **Sixteen pages.** The published test set holds 16 pages of the rarest class ([E18](../../book/errata.md#e18)). The recalls
 # below are 12, 11 and 6 of 16; the bars
-# are 95 % [Wilson](../../book/references.md#wilson1927) intervals. Our test sets hold four times as many, ten times over.
+# are 95 % [Wilson](../../book/references.md#wilson1927) intervals. Our test sets hold four times as many, once for each seed.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Published recall of the rarest class with 95 percent intervals for GCN, MLP and XGBoost; the intervals of GCN and MLP overlap almost completely, and each spans about forty points."}}
 rarest = published_per_class("T8").loc[["MLP", "XGBoost", "GCN"], "3"]
@@ -559,7 +559,7 @@ pd.DataFrame({name: {metric: f"{mean(fair, name, metric, label=3):%}"
               for name in ("MLP", "XGBoost", "XGBoost, logit adjustment",
                            "GCN")}).T.rename_axis(columns="rarest class")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Taking off the log prior raises XGBoost's recall of the rarest class by more than five "
       "points.",
       better(fair, "XGBoost, logit adjustment", "XGBoost", "recall", label=3, by=0.05))

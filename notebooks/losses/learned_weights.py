@@ -237,7 +237,7 @@ def watch(share, rate, seed, steps, choice):
                         for kind, rows in kinds.items() if rows.any()}}
 
 
-conditions = {"right labels": 0.0, "20 % wrong": 0.2}
+conditions = {"right labels": 0.0, "20 % wrong labels": 0.2}
 jobs = [(share, 0.16, seed, STEPS, DATA) for share in conditions.values() for seed in SEEDS]
 watched = dict(zip([(name, seed) for name in conditions for seed in SEEDS],
                    parallel(watch, jobs), strict=True))
@@ -281,7 +281,7 @@ claim("With right labels and with wrong ones, every training ends with a curve t
 weighed = pd.concat([tidy(data.name, "Meta-Weight-Net", seed, found["weights"], protocol=name)
                      for (name, seed), found in watched.items()], ignore_index=True)
 summary(weighed, ["weight, wrong", "weight, right, rare", "weight, right, common"],
-        protocol="20 % wrong")
+        protocol="20 % wrong labels")
 
 # %% [markdown]
 # So Meta-Weight-Net joins the first school, twice. On the meta set the *rare* classes have the large losses, and what helps them is
@@ -416,7 +416,7 @@ f"slope {float(slope):.6f}, finite difference {float((above - below) / 2e-5):.6f
 # that of all of validation.
 
 # %% tags=["solution", "hide-cell"]
-young = fit(Recipe(), data, steps=max(STEPS // 4, 1)).run
+young = fit(Recipe(), data, steps=max(STEPS // 4, 1), device="cpu").run
 young.model.eval()
 torch.manual_seed(0)
 fresh = nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())

@@ -176,7 +176,7 @@ def watched(arena, steps, data):
 
 
 digits, moves = watched("digits", STEPS, DATA)
-garments, garment_moves = watched("garments", STEPS, DATA)
+_, garment_moves = watched("garments", STEPS, DATA)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Class shares of the batches against steps, one panel an arena. The digits' lines cross all the time around one tenth; among the garments one line, the shirts', stands far above all others almost throughout."}}
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.8), sharey=True)

@@ -31,8 +31,7 @@ except ModuleNotFoundError:
 
 # %% tags=["hide-input"]
 from dataclasses import replace
-from functools import partial, reduce
-from operator import and_
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -41,13 +40,21 @@ from torch import nn
 
 from helpers import plots
 from helpers.chapters import load
-from helpers.claims import Check, better, claim
+from helpers.claims import Check, all_of, better, claim
 from helpers.datasets import cut_tail, load_images
 from helpers.experiments import compare, in_arena
 from helpers.models import Linear
 from helpers.photos import load_photos
 from helpers.records import fingerprint, record
-from helpers.results import Interval, difference, differences, is_real, summary, values
+from helpers.results import (
+    Interval,
+    difference,
+    differences,
+    is_real,
+    lost_trainings,
+    summary,
+    values,
+)
 from helpers.training import Recipe, logit_adjustment, oversample
 
 # %% tags=["parameters"]
@@ -132,8 +139,8 @@ pd.DataFrame(gaps).map("{:+%}".format)
 # %% tags=["remove-input"]
 usual, turned, hard_rare, hard_common = sets
 claim("Whichever classes are rare, the free correction adds to the baseline.",
-      reduce(and_, [better(orders, "logit adjustment", "baseline", dataset=one)
-                    for one in sets]))
+      all_of(better(orders, "logit adjustment", "baseline", dataset=one)
+                    for one in sets))
 
 # %% tags=["remove-input"]
 added = {one: values(orders, "logit adjustment", "balanced accuracy", dataset=one)
@@ -147,23 +154,20 @@ claim("It adds least where the hard classes are rare: more in each of the three 
 
 # %% tags=["remove-input"]
 claim("In these three orders the correction is ahead of oversampling.",
-      reduce(and_, [better(orders, "logit adjustment", "random oversampling", dataset=one)
-                    for one in more]))
+      all_of(better(orders, "logit adjustment", "random oversampling", dataset=one)
+                    for one in more))
 
 # %% [markdown]
 # In the fourth, look whether all dots of oversampling are there. A training that runs away ends near a tenth; its rate did best on the
 # one draw that chooses rates, and was too high for others. Such trainings are part of the result, not mishaps to be left out:
 
 # %% tags=["hide-input"]
-lost = orders[(orders.metric == "balanced accuracy") & (orders.value < 0.5)]
-"trainings below one half: " + ("; ".join(
-    f"{name}, {one.rpartition(', ')[2]}: {count} of {len(SEEDS)}"
-    for (name, one), count in lost.groupby(["technique", "dataset"]).size().items()) or "none")
+lost_trainings(orders)
 
 # %% tags=["remove-input"]
 claim("CutMix alone stays more than two points behind the correction in every order.",
-      reduce(and_, [better(orders, "logit adjustment", "CutMix", by=0.02, dataset=one)
-                    for one in sets]))
+      all_of(better(orders, "logit adjustment", "CutMix", by=0.02, dataset=one)
+                    for one in sets))
 
 # %% [markdown]
 # A correction of the prior moves borders. Between classes that overlap, what one class wins another loses. That fits what is here:
@@ -216,8 +220,8 @@ claim("On colour photos the free correction adds more than eight points to the b
 
 # %% tags=["remove-input"]
 claim("MixUp, CutMix and class rectification fall behind the plain baseline there.",
-      reduce(and_, [better(results, "baseline", name, dataset=PHOTOS)
-                    for name in ("MixUp", "CutMix", "CRL")]))
+      all_of(better(results, "baseline", name, dataset=PHOTOS)
+                    for name in ("MixUp", "CutMix", "CRL")))
 
 # %% [markdown]
 # ## Other budgets

@@ -365,7 +365,7 @@ claim("Plain XGBoost on all rows, its settings fixed beforehand, orders better t
 #
 # No published table is reproduced. The paper finds MESA ahead of undersampling, of the Self-paced Ensemble and of others, and its sampler
 # useful on tables that it has not seen. The order of the undersampled ensembles is the same here. Ours has the paper's state,
-# window, reward and learning rates; it learns for some sixty games on one split of one small table, and four times the games
+# window, reward and learning rates; it learns for a few dozen games (the verdict counts them) on one split of one small table, and four times the games
 # are an exercise. We add that constant, and XGBoost on all rows.
 #
 # One trap is worth a word. The histogram of errors must span the whole way from nought to one. Where it spans from the smallest error to the

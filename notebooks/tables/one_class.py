@@ -395,7 +395,7 @@ def with_two_rows(least, table, seed=SEEDS[0]):
     rare = np.random.default_rng(seed).permutation(np.flatnonzero(y == 1))[:2]
     kept = np.concatenate([np.flatnonzero(y == 0), rare])
     model = classifier("XGBoost", seed).set_params(min_child_weight=least).fit(X[kept], y[kept])
-    return sk.roc_auc_score(case.test[1], model.predict_proba(case.test[0])[:, 1])
+    return sk.roc_auc_score(case.val[1], model.predict_proba(case.val[0])[:, 1])
 
 
 pd.DataFrame({table: {f"min_child_weight {least}": with_two_rows(least, table)
@@ -412,7 +412,7 @@ def ordered(nu, table, seed=SEEDS[0]):
     case = draw(table, DATA, ROWS, seed)
     X, y = case.train
     model = OneClassSVM(nu=nu).fit(X[y == 0])
-    return sk.average_precision_score(case.test[1], -model.score_samples(case.test[0]))
+    return sk.average_precision_score(case.val[1], -model.score_samples(case.val[0]))
 
 
 pd.DataFrame({table: {f"nu {nu}": ordered(nu, table) for nu in (0.01, 0.1, 0.5)}

@@ -180,7 +180,7 @@ summary(leaked, LEAK, protocol="leak")
 # %%
 differences(leaked, "twins out", LEAK, protocol="leak")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Spam that has a twin in training is found more often for it: that is memory, not skill.",
       better(leaked, "twins in", "twins out", "recall of twins", protocol="leak"))
 
@@ -257,7 +257,7 @@ summary(fair, ["recall", "F1", "PR-AUC", "recall at 99 % precision", "ECE"])
 # %% mystnb={"image": {"alt": "Paired differences in PR-AUC of the spam class to the baseline, with corrected intervals: both kinds of undersampling lie below the baseline."}}
 plots.gaps(fair[fair.technique != "logit adjustment"], "baseline", "PR-AUC");
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 claim("Throwing ham away costs PR-AUC, at random and by likeness.",
       better(fair, "baseline", "random undersampling", "PR-AUC")
       & better(fair, "baseline", "near-duplicate undersampling", "PR-AUC"))
