@@ -10,7 +10,7 @@
     why = "a one-sided quantile makes intervals too narrow"
 
 ``old`` stands once in its file. ``test`` is a test, or a file of tests. Nothing is changed in this checkout: each fault
-is planted in a copy.
+is planted in a copy. First all these tests must be green without any fault, or none of them says anything.
 """
 
 import argparse
@@ -77,15 +77,26 @@ def copy_of(root: Path, target: Path) -> Path:
     return target
 
 
+def pytest(folder: Path, *arguments: str, timeout: int) -> subprocess.CompletedProcess:
+    """Run tests of a copy."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+                          cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def red_already(mutants: list[Mutant], folder: Path, workers: int) -> str:
+    """What pytest says where a test is red without any fault; empty where all are green."""
+    ran = pytest(folder, "-n", str(workers), *dict.fromkeys(mutant.test for mutant in mutants), timeout=3600)
+    return "" if ran.returncode == 0 else f"{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+
+
 def survives(mutant: Mutant, folder: Path) -> bool:
     """Plant the fault in a copy, run its test, take the fault out again."""
     path = folder / mutant.file
     before = path.read_text(encoding="utf-8")
     path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     try:
-        ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test],
-                             cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+        ran = pytest(folder, "-x", mutant.test, timeout=900)
     except subprocess.TimeoutExpired:
         return False  # a fault that never ends is noticed
     finally:
@@ -107,9 +118,13 @@ def main() -> int:
         return 1
     started, survivors = time.time(), []
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.workers) as pool:
+        folders = [copy_of(ROOT, Path(scratch) / f"copy{number}" / "book") for number in range(options.workers)]
+        if red := red_already(mutants, folders[0], options.workers):
+            print(f"{red}\nerror: a test is red without any fault")
+            return 1
         copies = SimpleQueue()
-        for number in range(options.workers):
-            copies.put(copy_of(ROOT, Path(scratch) / f"copy{number}" / "book"))
+        for folder in folders:
+            copies.put(folder)
 
         def run(mutant):
             folder = copies.get()

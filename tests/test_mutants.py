@@ -31,6 +31,12 @@ def test_a_killed_fault_is_told_from_a_survivor_and_taken_out_again(project):
     assert (project / "code.py").read_text() == before
 
 
+def test_a_test_that_is_red_without_any_fault_is_named(project):
+    assert mutate.red_already([fault()], project, workers=1) == ""
+    (project / "code.py").write_text("def double(x):\n    return 3 * x\n", encoding="utf-8")
+    assert "test_double" in mutate.red_already([fault()], project, workers=1)
+
+
 @pytest.mark.parametrize(("changes", "words"), [
     ({"old": "4 * x"}, "stands 0 times"), ({"new": "2 * x"}, "and change"),
     ({"file": "none.py"}, "there is no none.py"),
