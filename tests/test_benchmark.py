@@ -59,6 +59,23 @@ def two(book, **facts):
                 augmentation__mixing=made_up({"helper": 0.5, "twice the work": 0.03}), **facts)
 
 
+def test_other_budgets_are_told_in_order_of_their_steps_once_they_were_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    assert benchmark.budgets() == ""
+    early = made_up({"slow": -0.05, "quick": 0.05}, datasets=["400 steps"])
+    late = made_up({"slow": 0.06, "quick": 0.01}, datasets=["1600 steps"])
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/other_budgets.csv").write_text(
+        "# Recorded on a <day>.\n" + pd.concat([late, early]).to_csv(index=False), encoding="utf-8")
+    made = benchmark.budgets()
+    assert made.index(">400 steps<") < made.index(">1600 steps<")
+    assert "The ranks of the 3 at 400 steps and at 1600 steps correlate by −0.5." in made  # 2, 1, 3 and 1, 3, 2
+    assert "where slow is clearly above it after Holm" in made and "Recorded on a &#60;day&#62;." in made
+    row = re.search(r"<tr><th scope=\"row\">slow</th>(.*?)</tr>", made)[1]
+    assert row.index("−7.0") < row.index("+4.0")
+    assert "balanced data" not in made
+
+
 def test_each_technique_stands_once_beside_the_free_correction_and_is_judged_in_each_arena(book):
     listed = benchmark.entries("book", two(book))
     by_name = {entry["technique"]: entry for entry in listed}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import files, photos
 from helpers.chapters import load
-from helpers.datasets import Pool, Split, cut_tail
+from helpers.datasets import Pool, Split, cut_tail, long_tailed
 from helpers.files import DamagedData
 
 chapter = load("synthesis/other_tails")
@@ -122,6 +122,9 @@ def test_the_four_orders_differ_in_names_and_in_what_is_rare():
     rarest = {order: data.class_names[-1] for order, data in sets.items()}
     assert rarest == {"as usual": "boot", "reversed": "t-shirt", "hard ones rare": "shirt",
                       "hard ones common": "trouser"}
+    arena = long_tailed("FashionMNIST", data="stand-in")
+    assert torch.equal(sets["as usual"].train.labels, arena.train.labels), "so its runs are the arena's"
+    assert torch.equal(sets["as usual"].train.inputs, arena.train.inputs)
 
 
 def test_the_network_takes_photos_and_the_tail_is_of_photos():

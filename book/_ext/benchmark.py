@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import catalogue
 import recorded
 from catalogue import escape
 
@@ -76,7 +77,7 @@ def page(profile: str, chapters: list[str], folder: Path) -> str:
     return "\n\n".join([
         f'<figure><img src="../_static/benchmark.svg" alt="{escape(alt)}"></figure>', words(listed), families(listed),
         "## What a gain costs", costs(listed),
-        "## Every technique", table(listed),
+        "## Every technique", table(listed), budgets(),
         f'<p><a href="../_static/results.csv" download>All {rows:,} numbers as one file</a>, a row a number:</p>'
         f"<dl>{meanings}</dl>"])
 
@@ -175,6 +176,41 @@ def table(listed: list[dict]) -> str:
         '\n\n<p class="where">Digits, garments and their mean: balanced accuracy minus that of logit adjustment, in '
         "points, ± half of the paired 95 % interval; * clear of zero after Holm within the arena. Head recall, tail "
         "recall, ECE: minus the plain baseline. Cost: seconds of training over those of the baseline.</p>")
+
+
+def budgets() -> str:
+    """What each technique adds at other numbers of steps: a run that takes long, recorded once.
+
+    Nothing while ``book/other_budgets.csv`` is not there: a line that says when and where, then rows of results, whose
+    data set is the number of steps.
+    """
+    import pandas as pd
+
+    from helpers import results as read
+    from helpers.results import CEILING, shown
+
+    path = catalogue.ROOT / "book" / "other_budgets.csv"
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8") as file:
+        said = file.readline().removeprefix("#").strip()
+        rows = pd.read_csv(file, dtype={"class": str}).fillna({"class": ""})
+    sets = sorted(rows.dataset.unique(), key=lambda name: int(name.split()[0]))
+    names = [name for name in rows.technique.unique() if name not in (REFERENCE, CEILING)]
+    gaps = {one: [read.difference(rows, name, REFERENCE, MEASURE, dataset=one) for name in names] for one in sets}
+    means = pd.DataFrame({one: [gap.mean for gap in gaps[one]] for one in sets})
+    agreed = means.corr("spearman").iloc[0, -1]
+    above = [name for name, _ in read.clearly_ahead(rows, names, REFERENCE, MEASURE, sets[-1:])]
+    own = {one: read.difference(rows, REFERENCE, BASELINE, MEASURE, dataset=one) for one in sets}
+    are = "is" if len(above) < 2 else "are"
+    words = (f"The ranks of the {len(names)} at {sets[0]} and at {sets[-1]} correlate by {shown(agreed, '')}. The free "
+             f"correction itself adds {own[sets[0]]:+%} to the baseline at {sets[0]} and {own[sets[-1]]:+%} at "
+             f"{sets[-1]}, where {', '.join(map(escape, above)) or 'nothing'} {are} clearly above it after Holm.")
+    cells = [[escape(name), *(f"{gaps[one][place]:+%}" for one in sets)] for place, name in enumerate(names)]
+    return (f"## Other numbers of steps\n\nDoes the ranking belong to its budget? {words}\n\n"
+            + recorded.wide("Other numbers of steps", ["technique", *sets], cells)
+            + f'\n\n<p class="where">Garments: balanced accuracy minus that of logit adjustment, in points, ± half of '
+              f"the paired 95 % interval; each rate is chosen at its own number of steps. {escape(said)}</p>")
 
 
 def picture(draw_on, listed: list[dict], target: Path) -> None:
