@@ -663,7 +663,7 @@ printed = published("T3").set_index("technique").value
 twice = 100 * values(as_printed.table, "baseline", "accuracy", protocol="source")
 gains = 100 * (values(as_printed.table, "AugMix, transform only", "accuracy", protocol="source")
                - twice / 100)
-ours = " and ".join(f"{one:+.2f}" for one in gains)
+ours = " and ".join(f"{one:+.2f}" for one in gains).replace("-", "−")
 pd.Series({"AugMix minus baseline, published": f"{printed['AugMix'] - printed['baseline']:+.2f}",
            "AugMix minus baseline, each of our seeds": ours,
            "between the seeds of our baseline": f"{twice.max() - twice.min():.2f}"},

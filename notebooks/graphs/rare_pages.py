@@ -43,7 +43,7 @@ from helpers.claims import better, claim, none_ahead
 from helpers.datasets import Dataset, Split
 from helpers.networks import load_page_network
 from helpers.records import fingerprint, record
-from helpers.results import clearly_ahead, difference, mean, summary
+from helpers.results import clearly_ahead, difference, mean, shown, summary
 
 # %% tags=["parameters"]
 SEEDS = [100, 101, 102, 103, 104, 105, 106, 107, 108, 109]
@@ -288,7 +288,7 @@ def tilted_loss(model, case, links):
 
 tilted = graphs.score(case, partial(gcn, loss=tilted_loss)(case, 0.03, SEEDS[0]))["recall"]
 plain = graphs.score(case, REMEDIES["class weights"](case, 0.03, SEEDS[0]))["recall"]
-dict(zip(network.class_names, [f"{100 * change:+.1f} points" for change in tilted - plain],
+dict(zip(network.class_names, [f"{shown(change, '+%')} points" for change in tilted - plain],
          strict=True))
 
 # %% [markdown]

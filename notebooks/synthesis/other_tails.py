@@ -52,6 +52,7 @@ from helpers.results import (
     differences,
     is_real,
     lost_trainings,
+    shown,
     summary,
     values,
 )
@@ -289,7 +290,7 @@ f"rank correlation of the shortest and the longest training: {agreed:.2f}"
 # %% tags=["solution", "hide-cell"]
 gains = {label: difference(results, "logit adjustment", "baseline", "recall", dataset=PHOTOS,
                            label=str(label)).mean for label in range(10)}
-{photos(0, DATA).class_names[label]: f"{100 * gain:+.0f}" for label, gain in
+{photos(0, DATA).class_names[label]: shown(gain, "+%") for label, gain in
  sorted(gains.items(), key=lambda item: item[1])}
 
 # %% [markdown]
