@@ -34,6 +34,7 @@ from helpers.surroundings import environment, is_foreign, text, version_of
 _UNFOLLOWED = (eval, exec, globals, __import__, importlib.import_module)
 _NOT_CODE = {"__module__", "__doc__", "__dict__", "__weakref__", "__abstractmethods__", "_abc_impl", "__slotnames__",
              "__firstlineno__", "__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
+_TOLD_OF_A_CLASS = {"__doc__", "__firstlineno__", "__static_attributes__"}  # the last two since Python 3.13
 _DESCRIPTORS = (types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
                 types.GetSetDescriptorType, types.MemberDescriptorType)
 
@@ -395,7 +396,7 @@ def _normalised(code: types.CodeType) -> tuple[bytes, tuple, tuple, str]:
         elif step.opname == "IMPORT_NAME":
             imported.append((step.argval, steps[place - 2].argval, steps[place - 1].argval or ()))
         if step.opcode in dis.hasconst:
-            if (after.opname, after.argval) == ("STORE_NAME", "__doc__"):  # of a class inside a function
+            if after.opname == "STORE_NAME" and after.argval in _TOLD_OF_A_CLASS:  # inside a function
                 continue
             constant = step.argval
             if isinstance(constant, types.CodeType):

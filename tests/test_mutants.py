@@ -13,27 +13,27 @@ def test_each_fault_can_be_planted(mutant):
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path / "code.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
-    (tmp_path / "test_code.py").write_text(
-        "from code_ import double\n\ndef test_double():\n    assert double(2) == 4\n".replace("code_", "code"), "utf-8")
+    (tmp_path / "toy.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
+    (tmp_path / "test_toy.py").write_text(
+        "from toy import double\n\ndef test_double():\n    assert double(2) == 4\n", encoding="utf-8")
     return tmp_path
 
 
 def fault(**changes):
-    entry = {"file": "code.py", "old": "2 * x", "new": "3 * x", "test": "test_code.py", "why": "thrice"}
+    entry = {"file": "toy.py", "old": "2 * x", "new": "3 * x", "test": "test_toy.py", "why": "thrice"}
     return mutate.Mutant("toy 1", **{**entry, **changes})
 
 
 def test_a_killed_fault_is_told_from_a_survivor_and_taken_out_again(project):
-    before = (project / "code.py").read_text()
+    before = (project / "toy.py").read_text()
     assert not mutate.survives(fault(), project)
     assert mutate.survives(fault(new="x + x"), project)
-    assert (project / "code.py").read_text() == before
+    assert (project / "toy.py").read_text() == before
 
 
 def test_a_test_that_is_red_without_any_fault_is_named(project):
     assert mutate.red_already([fault()], project, workers=1) == ""
-    (project / "code.py").write_text("def double(x):\n    return 3 * x\n", encoding="utf-8")
+    (project / "toy.py").write_text("def double(x):\n    return 3 * x\n", encoding="utf-8")
     assert "test_double" in mutate.red_already([fault()], project, workers=1)
 
 
