@@ -70,9 +70,8 @@ DATA = "auto"
 # %% [markdown]
 # ## Why garments
 #
-# Digits are nearly solved: a remedy has little left to mend. Garments ([Xiao et al., 2017](../../book/references.md#xiao2017))
-# overlap. A shirt can look like a t-shirt, or like a coat. So here you can tell two troubles apart, *too few images* and
-# *too much overlap*, and see what they do together.
+# Digits hardly overlap. Garments ([Xiao et al., 2017](../../book/references.md#xiao2017)) overlap. A shirt can look like a t-shirt,
+# or like a coat. So here you can tell two troubles apart, *too few images* and *too much overlap*, and see what they do together.
 
 # %%
 data = long_tailed("FashionMNIST", ratio=100, seed=0, data=DATA)
@@ -532,8 +531,9 @@ claim("What rare shirts lose, common t-shirts win: the long tail lifts their rec
 #
 # **Alone.** Balance first; a mix can only follow.
 #
-# **Short training.** A mix pays where a network would otherwise memorise, and the published gains come from hundreds of passes
-# over the data. Here there are few, yet the plain network has learned its training images well, and the digits by heart:
+# **Short training.** A mix pays where a network would otherwise memorise, and the gains in the papers named above come from
+# hundreds of passes over the data. Here there are few, yet the plain network has learned its training images well, and the digits
+# by heart:
 
 # %% tags=["hide-input"]
 losses = {name: np.mean([arena.history["baseline", seed][-1]["loss"] for seed in SEEDS])
@@ -551,7 +551,7 @@ pd.DataFrame({arena: {name: f"{mean(results, name, 'ECE', dataset=dataset):%}" f
               for arena, dataset in zip(("ECE, digits", "ECE, garments"), both[::-1], strict=True)})
 
 # %% [markdown]
-# **Cost.** A handful of operations on a batch; the seconds stand in the first table.
+# **Cost.** A handful of operations on a batch; the seconds stand in the table of the comparison.
 
 # %% [markdown]
 # ## Published and reproduced
@@ -598,8 +598,8 @@ plots.published_and_reproduced(results, "T2", names={"CutMix + MixUp, as printed
 # trainings of **one** recipe lie apart. The text finds no significant gain in the combination, and that verdict was never tested.
 #
 # The printed recalls make it worse. They are counted over the last 500 of 10,000 test images, 42 to 62 a class
-# ([E4](../../book/errata.md#e4)). Compare each pair of our own MixUp trainings in the two ways in which those two rows are compared.
-# (Ours differ in their draw of the tail too, and so lie further apart than two trainings on one draw.)
+# ([E4](../../book/errata.md#e4)). Compare each pair of our own MixUp trainings in the two ways in which those two rows are
+# compared. (Ours differ in their draw of the tail too, so expect them to lie further apart, if anything.)
 
 # %% tags=["hide-input"]
 def apart(logits, labels, label=4):

@@ -422,8 +422,8 @@ for ax in plots.both_arenas(results):
     ax.set_xlim(max(ax.get_xlim()[0], -18), min(ax.get_xlim()[1], 4))
 
 # %% [markdown]
-# A row that leaves its panel has trainings that ran away: its rate did best on the one draw that chooses rates, and was too high
-# for others. An augmentation is no protection against that.
+# A row that leaves its panel would have trainings that ran away: a rate can do best on the one draw that chooses rates, and be too
+# high for others. Did any end at chance?
 
 # %% tags=["hide-input"]
 lost_trainings(results)
@@ -530,7 +530,7 @@ under = compare({name: at_its_rate(name) for name in tested}, partial(damaged, d
 # %% [markdown]
 # Look for rows that are dark everywhere and for rows that are dark in one column only.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of balanced accuracy: a technique a row, clean and five kinds of damage as columns, the number in each cell. Affine stands out under turns and Cutout under holes; low contrast is hard for all."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of balanced accuracy: a technique a row, clean and five kinds of damage as columns, the number in each cell. Affine and RandAugment stand out under turns and Cutout under holes; low contrast is hard for all."}}
 def by_damage(name):
     """Balanced accuracy under each kind of damage, a seed a row."""
     found = [[recall_per_class(said, truth, 10).mean() for said, truth in

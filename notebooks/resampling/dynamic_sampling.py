@@ -178,7 +178,7 @@ def watched(arena, steps, data):
 digits, moves = watched("digits", STEPS, DATA)
 _, garment_moves = watched("garments", STEPS, DATA)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Class shares of the batches against steps, one panel an arena. The digits' lines cross all the time around one tenth; among the garments one line, the shirts', stands far above all others almost throughout."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Class shares of the batches against steps, one panel an arena. Many of the digits' lines cross around one tenth; among the garments one line, the shirts', stands far above all others almost throughout."}}
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.8), sharey=True)
 for ax, name, shares in zip(axes, ("digits", "garments"), (moves, garment_moves), strict=True):
     for label, shown in enumerate(shares):
@@ -339,9 +339,9 @@ claim("This is what looking is good for: on garments dynamic sampling lifts the 
 
 # %% [markdown]
 # A balanced sampler gives every class the same. The shirts need more, not because they are the rarest, which they are not, but
-# because they look like t-shirts and pullovers. Dynamic sampling is the one sampler here that notices. The neighbours pay for it.
-# (The first edition of this book found dynamic sampling to be no better than samplers that look at nothing. It looked at the digits
-# alone, and at no worst class.)
+# because they look like t-shirts and pullovers. With augmentation, dynamic sampling notices. Other classes pay for it, and not only
+# those that look like shirts. (The first edition of this book found dynamic sampling to be no better than samplers that look at
+# nothing. It looked at the digits alone, and at no worst class.)
 #
 # ## When this does not help
 #
@@ -387,8 +387,8 @@ rows = published_per_class("T1").loc[
 rows.assign(mean=rows.mean(axis=1).round(1)).sort_values("mean")
 
 # %% [markdown]
-# As printed, dynamic sampling is the best of the samplers that do not discard data. Read as recall, it is the worst of them. Small
-# numbers show why the axis matters: of four nines two are found, and nothing else is called a nine.
+# As printed, dynamic sampling is the best of the samplers that do not discard data on these four digits. Read as recall, it is the
+# worst of them. Small numbers show why the axis matters: of four nines two are found, and nothing else is called a nine.
 
 # %%
 true, said = torch.tensor([4, 4, 4, 9, 9, 9, 9]), torch.tensor([4, 4, 4, 9, 9, 4, 4])
@@ -417,7 +417,7 @@ def shares_got(shares, counts):
 
 
 # %% [markdown]
-# For three rounds of the training above, wanted and got, for a zero and a nine:
+# For three rounds of the training above (a row a step), the shares wanted and got, for a zero and a nine:
 
 # %% tags=["hide-input"]
 kept = moves.iloc[[0, len(moves) // 2, -1]]

@@ -308,8 +308,8 @@ Widget("What a sampler puts into a batch",
        f"The first {len(several)} batches of seed 0.")
 
 # %% [markdown]
-# Under plain sampling the gradient of most batches says of nines only "less of them". The balanced samplers agree on the mean,
-# and differ in the spread around it:
+# Under plain sampling the gradient of most batches says of nines only "less of them". The balanced samplers agree on the mean. In
+# the spread around it one stands apart:
 
 # %% tags=["hide-input"]
 pd.Series({name: float(counts[:, 9].float().std())
@@ -333,9 +333,9 @@ plots.gallery(torch.cat([nines[shown], nines[order[shown]],
                          (nines[shown] + nines[order[shown]]) / 2]))
 
 # %% [markdown]
-# Where two nines differ in slant, the blend is not a third nine: it is two pale nines on top of each other. Pixels are a poor
-# space to interpolate in. With 60 images the fifth neighbour is already far away. A number for the same thing is ink: real
-# strokes are nearly black or white, and a blend has more grey. (An article prints SMOTE with $|x' - x|$ in place of $x' - x$,
+# Where two nines differ in slant, the blend is not a third nine: it is two pale nines on top of each other. Pixels are a poor space
+# to interpolate in. With 60 images the fifth neighbour is already far away. A number for the same thing is ink: real strokes are
+# grey at their edges, and a blend has more grey. (An article prints SMOTE with $|x' - x|$ in place of $x' - x$,
 # [E14](../../book/errata.md#e14). Its images would not even lie between the two.)
 
 # %% tags=["hide-input"]
@@ -391,8 +391,8 @@ claim("On the garments it finds more of the worst class than oversampling does, 
       "points.",
       better(results, "logit adjustment", "random oversampling", "worst-class recall", by=0.05,
              dataset=GARMENTS),
-      refuted="It does find more. We expected more than five points for sure; five is about the "
-              "mean, and the interval reaches below.")
+      refuted="It does find more. We expected more than five points for sure; the mean is near "
+              "six, and the interval reaches below five.")
 
 # %% tags=["remove-input"]
 claim("The weighted sampler and label shuffling are as good as oversampling in both arenas, to a "
@@ -405,7 +405,7 @@ claim("The weighted sampler and label shuffling are as good as oversampling in b
               "point; the margin is one.")
 
 # %% [markdown]
-# Of class-aware sampling we cannot say it: see the figure.
+# Class-aware sampling stands with these two: see the figure.
 
 # %% tags=["remove-input"]
 claim("Images that noise disturbs do worse than the same images again, in both arenas; so do "
@@ -414,7 +414,7 @@ claim("Images that noise disturbs do worse than the same images again, in both a
       & better(results, "random oversampling", "noise-added oversampling", dataset=GARMENTS)
       & better(results, "random oversampling", "SMOTE", dataset=GARMENTS),
       refuted="On the digits, and for SMOTE, it is as we expected. On the garments noise-added "
-              "oversampling is behind on average, and its interval ends at zero.")
+              "oversampling is behind on average, and the interval begins at zero.")
 
 # %% tags=["remove-input"]
 claim("Throwing images away costs more than two points of balanced accuracy in both arenas.",
@@ -484,7 +484,7 @@ f"times each image is shown in {STEPS} balanced steps: a zero {shows[0]:.1f}, a 
 # On a larger network, or with noisy labels, those repetitions can be memorised. Plain training with the correction afterwards
 # uses every zero, and shows no nine so often.
 #
-# **Balance moves the prior, and the head pays.** A model trained on balanced batches believes in balanced classes. If your
+# **Balance moves the prior, and the head may pay.** A model trained on balanced batches believes in balanced classes. If your
 # deployment is long-tailed too, its probabilities are off there. And equal shares alone do not calibrate, not even for these
 # balanced test sets. Recall of the four largest classes and [calibration error](../../book/glossary.md), in percent:
 
