@@ -72,7 +72,7 @@ def record(chapter: str, results: pd.DataFrame, *, verdict: str, seeds: Sequence
     (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     if profile == "reader":
         print(_told(manifest, folder / f"{stem}.csv"))
-    runs = results.drop_duplicates(["protocol", "technique", "seed"]).groupby("protocol", sort=False)
+    runs = results.drop_duplicates(["protocol", "dataset", "technique", "seed"]).groupby("protocol", sort=False)
     counted = runs.agg(techniques=("technique", "nunique"), runs=("seed", "size"))
     return counted.rename_axis(columns="protocol", index=None)
 

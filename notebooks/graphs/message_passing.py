@@ -157,7 +157,7 @@ weights = normalised(edge_index, 6)
 pd.DataFrame(weights.numpy()).round(3)
 
 # %%
-float((weights[0] @ features - by_hand).abs().max())
+f"largest difference to the sum by hand: {float((weights[0] @ features - by_hand).abs().max()):.0e}"
 
 # %% [markdown]
 # Then the linear map. Give PyG's `GCNConv` the same weights $W$ and compare:
@@ -219,7 +219,7 @@ for hops, ax in enumerate(axes):
     ax.set_title(f"{hops} layer{'s' * (hops != 1)}", loc="center")
 
 # %% [markdown]
-# Two layers reach two hops and no further. That is why graph networks are shallow: a few layers see enough.
+# Two layers reach two hops and no further. Graph networks are shallow all the same: often a few hops are enough.
 
 # %% [markdown]
 # ## When links are of different kinds
@@ -429,8 +429,8 @@ claim("It is the kinds and not the formula: with all links of one kind, the RGCN
 # %% [markdown]
 # ## When this does not help
 #
-# **When no relation carries evidence.** Scatter the fraudsters over random IP addresses and nothing is left to find; the links are
-# noise. A GCN cannot turn its neighbours off; an RGCN has a matrix of its own for the photo itself.
+# **When no relation carries evidence.** Scatter the fraudsters over random IP addresses and nothing is left to find in the links:
+# they are noise. A GCN cannot turn its neighbours off; an RGCN has a matrix of its own for the photo itself.
 
 # %%
 scattered = comparison(["MLP", "GCN", "RGCN"], 0.0)

@@ -106,7 +106,7 @@ def oversampled_loss(model, case, links):
 pd.DataFrame({"training pages": case.class_counts.int().tolist(),
               "class weights": inverse(case.class_counts).tolist(),
               "class-balanced": effective(case.class_counts).tolist()},
-             index=network.class_names).round(2).T
+             index=network.class_names).round(2).astype(object).T
 
 # %% [markdown]
 # ### Points between embeddings
@@ -149,7 +149,7 @@ def smote_loss(model, case, links):
 
 made, classes = smote(torch.tensor([[0.0], [1], [2], [3], [10], [14]]),
                       torch.tensor([0, 0, 0, 0, 1, 1]))
-made.flatten().tolist(), classes.tolist()
+[round(value, 2) for value in made.flatten().tolist()], classes.tolist()
 
 # %% [markdown]
 # ## The comparison
@@ -276,7 +276,7 @@ one = graphs.score(case, REMEDIES["random oversampling"](case, 0.03, SEEDS[0]))
  for name, some in (("oversampling", one), ("oversampling and adjustment", found))}
 
 # %% [markdown]
-# **2.** Weigh the rarest class twice as much as `class weights` does. What does the commonest class pay?
+# **2.** Weigh the rarest class twice as much as `class weights` does. Which classes pay, on one split?
 
 # %% tags=["solution", "hide-cell"]
 def tilted_loss(model, case, links):

@@ -258,8 +258,8 @@ claim("It had ranked them well all along: the PR-AUC of the plain network on the
 #
 # ## Published and reproduced
 #
-# Nothing published is reproduced here. The three sets were made rare by us, so their numbers say nothing about tumours, temples or
-# libraries. The second claim is what many readers of this book need: the network knew, and only its threshold was in the way.
+# Nothing published is reproduced here. In all three sets we chose what is rare, so their numbers say nothing about tumours, temples
+# or libraries. The second claim is what many readers of this book need: the network knew, and only its threshold was in the way.
 #
 # ## Try it
 #

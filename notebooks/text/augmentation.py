@@ -435,7 +435,8 @@ if "words in context" not in names:
 print(" ".join(told))
 
 # %% [markdown]
-# One message through all of them. Look at what a filter could still recognise.
+# One message through all that are made once (TF-IDF substitution is made in each split). Look at what a filter could still
+# recognise.
 
 # %% tags=["hide-input"]
 def presentable(text):
@@ -458,9 +459,9 @@ texts.table_of_words(dict(zip(("level", "change", "message"), zip(*steps, strict
 # <p class="admonition-title">In industry: Cloudflare</p>
 #
 # Cloudflare reported in 2022 on a classifier that tells attacks from harmless web requests. Labels are scarce on both sides, and
-# privacy forbids to keep much. It made its own: harmless requests were mutated, and pseudo-random noise was drawn that looks more
-# and more like an attack and is none, which taught the model what *not* to flag. By its account F1 rose from .61 to .99.
-# See [the post on Cloudflare's blog](https://blog.cloudflare.com/data-generation-and-sampling-strategies).
+# privacy forbids keeping much. It made its own: harmless requests were mutated, and pseudo-random noise was drawn that looks more
+# and more like an attack and is none, which taught the model what *not* to flag. By its account F1 rose from .61 to .99. See [the
+# post on Cloudflare's blog](https://blog.cloudflare.com/data-generation-and-sampling-strategies).
 #
 # </div>
 #
@@ -838,9 +839,8 @@ for name in ("baseline", "random oversampling"):
 pd.Series(moved, name="points").to_frame().T
 
 # %% [markdown]
-# **Calibration.** A model that saw half spam believes in half spam. Compare the ECE column above: a filter that shows
-# probabilities should not
-# be trained on level classes without a correction.
+# **Calibration.** A model that saw half spam may believe in half spam. How much of that there is here, the ECE column above says;
+# look at yours before a filter shows probabilities.
 #
 # **Cost.** The table of speeds above is part of the decision.
 
@@ -848,11 +848,10 @@ pd.Series(moved, name="points").to_frame().T
 # ## Published and reproduced
 #
 # Table 7.4 of the textbook ([Abhishek and Abdelaziz, 2023](../../book/references.md#abhishek2023)) has one split; its notebook
-# shows other numbers, from another split. Under
-# `source` we follow it: copies left in, 75 % to train, TF-IDF fitted **before** the augmentation, logistic regression with its
-# defaults, one copy of each
-# spam message. Its EDA is the chained one; back-translation is ours, of all messages, and by Spanish where Apertium does it. As
-# many splits as seeds, where it has one.
+# shows other numbers, from another split. Under `source` we follow it: copies left in, 75 % to train, TF-IDF fitted **before** the
+# augmentation, logistic regression with its defaults, one copy of each spam message. Its EDA is the chained one; back-translation
+# is ours, of all messages, and by Spanish where Apertium does it. As many splits as seeds, where it has one. The first table stands
+# beside the print, the second beside the notebook.
 
 # %% tags=["hide-input"]
 def run_source(technique, messages, labels, banks, seed, dataset):
@@ -923,9 +922,9 @@ f"F1 of the source's baseline over {len(spread)} splits: {spread.min():.1f} to {
 #   quarter (column *spam share*). The threshold is fixed at one half, so
 #   the larger share wins recall, whatever the copies are worth.
 # - **A penalty that nobody tuned.** With $C = 1$, whatever adds spam helps; the figure above shows what is left when $C$ is chosen.
-# - **A vectoriser that has not seen the copies** ([E26](../../book/errata.md#e26)). Fitted before the augmentation, it drops
-#   every word that only the copies hold (column *words
-#   dropped*). The rows *fitted afterwards* show what that changes.
+# - **A vectoriser that has not seen the copies** ([E26](../../book/errata.md#e26)). Fitted before the augmentation, it drops every
+#   word that only the copies hold (column *words dropped*). The rows *fitted afterwards* keep these words, though the column counts
+#   them too, and show what that changes.
 # - **Half of the messages** ([E35](../../book/errata.md#e35)). The notebook's back-translation covers 301 of 570 spam messages,
 #   because the cell was interrupted.
 # - **EDA that is not EDA** ([E27](../../book/errata.md#e27)). The notebook chains all four operations on one copy, filters no
@@ -976,9 +975,8 @@ f"precision on the test set {found['precision']:.1%}, recall {found['recall']:.1
 # %% [markdown]
 # ## What to remember
 #
-# Tune the model and the threshold before you invent messages. Compare an augmentation with plain repetition at
-# the same spam share. Ask whether it moves the line or the order.
-# The cell below writes this chapter's results, from which the first page of the book is made.
+# Tune the model before you invent messages. Compare an augmentation with plain repetition at the same spam share. Ask whether it
+# moves the line or the order. The cell below writes this chapter's results, from which the first page of the book is made.
 
 # %%
 ahead = clearly_ahead(fair, ways, "random oversampling", "PR-AUC")
