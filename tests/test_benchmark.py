@@ -70,7 +70,9 @@ def test_other_budgets_are_told_in_order_of_their_steps_once_they_were_run(tmp_p
     made = benchmark.budgets()
     assert made.index(">400 steps<") < made.index(">1600 steps<")
     assert "The ranks of the 3 at 400 steps and at 1600 steps correlate by −0.5." in made  # 2, 1, 3 and 1, 3, 2
-    assert "where slow is clearly above it after Holm" in made and "Recorded on a &#60;day&#62;." in made
+    assert "At 1600 steps the free correction adds +2.0" in made
+    assert "clearly above the baseline after Holm: slow, quick; clearly above the correction: slow." in made
+    assert "Recorded on a &#60;day&#62;." in made
     row = re.search(r"<tr><th scope=\"row\">slow</th>(.*?)</tr>", made)[1]
     assert row.index("−7.0") < row.index("+4.0")
     assert "balanced data" not in made
@@ -268,6 +270,8 @@ def test_the_form_holds_every_answer_and_the_table_all_of_them(book):
     assert set(answers) == {"|".join(place) for place in guide.cells("book", ["resampling/long_tailed_digits",
                                                                              "augmentation/mixing"])}
     assert "no evidence in this book" in shown
+    opened = re.findall(r"<option selected>(.*?)</option>", shown)
+    assert "|".join(opened) in answers, "the first answer that a reader sees is one"
     total = len(guide.COUNTS) * len(guide.CHANGES) * len(guide.AIMS)
     assert f"{len(answers)} of {total} cells rest on a comparison" in shown
     assert "images with a handful (below 10) or with hundreds or more." in shown

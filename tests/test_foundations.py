@@ -362,10 +362,10 @@ def test_where_the_prior_moves_a_third_of_the_test_rows_is_rare():
     p = np.where(np.random.default_rng(0).random(1000) < 0.9, truth, 1 - truth) * 0.55 + 0.02
     run = {"scores": {"baseline": [p, p]}, "test": truth, "prior": 0.03, "overlap": 1 / 3}
     found = thresholds.deploy(run, 0)
-    assert found["known (new prior)"]["prior"] == pytest.approx(1 / 3)
-    assert found["old prior (new prior)"]["prior"] == 0.03
-    assert found["known (new prior)"]["error rate"] == pytest.approx(0.1, abs=0.08)
-    assert found["estimated (new prior)"]["prior"] > 0.15
+    assert found["by the known prior"]["prior"] == pytest.approx(1 / 3)
+    assert found["by the old prior"]["prior"] == 0.03
+    assert found["by the known prior"]["error rate"] == pytest.approx(0.1, abs=0.08)
+    assert found["by the estimated prior"]["prior"] > 0.15
 
 
 def test_the_calibration_error_of_the_rare_class_by_hand():

@@ -200,12 +200,18 @@ def budgets() -> str:
     gaps = {one: [read.difference(rows, name, REFERENCE, MEASURE, dataset=one) for name in names] for one in sets}
     means = pd.DataFrame({one: [gap.mean for gap in gaps[one]] for one in sets})
     agreed = means.corr("spearman").iloc[0, -1]
-    above = [name for name, _ in read.clearly_ahead(rows, names, REFERENCE, MEASURE, sets[-1:])]
     own = {one: read.difference(rows, REFERENCE, BASELINE, MEASURE, dataset=one) for one in sets}
-    are = "is" if len(above) < 2 else "are"
-    words = (f"The ranks of the {len(names)} at {sets[0]} and at {sets[-1]} correlate by {shown(agreed, '')}. The free "
-             f"correction itself adds {own[sets[0]]:+%} to the baseline at {sets[0]} and {own[sets[-1]]:+%} at "
-             f"{sets[-1]}, where {', '.join(map(escape, above)) or 'nothing'} {are} clearly above it after Holm.")
+
+    def above(reference: str, one: str) -> str:
+        rivals = [name for name in names if name != reference]
+        found = read.clearly_ahead(rows, rivals, reference, MEASURE, [one])
+        return ", ".join(escape(name) for name, _ in found) or "none"
+
+    ends = [(one, above(BASELINE, one), above(REFERENCE, one)) for one in (sets[0], sets[-1])]
+    words = (f"The ranks of the {len(names)} at {sets[0]} and at {sets[-1]} correlate by {shown(agreed, '')}. "
+             + " ".join(f"At {one} the free correction adds {own[one]:+%} to the baseline; of the others, clearly "
+                        f"above the baseline after Holm: {better}; clearly above the correction: {best}."
+                        for one, better, best in ends))
     cells = [[escape(name), *(f"{gaps[one][place]:+%}" for one in sets)] for place, name in enumerate(names)]
     return (f"## Other numbers of steps\n\nDoes the ranking belong to its budget? {words}\n\n"
             + recorded.wide("Other numbers of steps", ["technique", *sets], cells)

@@ -187,7 +187,9 @@ def page(profile: str, chapters: list[str]) -> str:
     data = list(dict.fromkeys(kind for kind, _ in kinds))
     asked = [("Your data", data), ("Of the rarest class you have", list(COUNTS)), ("You may change", list(CHANGES)),
              ("You are paid for", list(AIMS))]
-    options = {name: "".join(f"<option>{escape(one)}</option>" for one in some) for name, some in asked}
+    first = next(iter(found))  # what the page opens on has an answer
+    options = {name: "".join(f"<option{' selected' * (one in first)}>{escape(one)}</option>" for one in some)
+               for name, some in asked}
     fields = "".join(f"<label>{name} <select>{some}</select></label>" for name, some in options.items())
     answered = json.dumps({"|".join(place): answer for place, answer in found.items()}, ensure_ascii=False)
     answered = answered.replace("<", "\\u003c")

@@ -36,8 +36,11 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const form of document.querySelectorAll("form.guide")) {
     const answers = JSON.parse(form.querySelector("script").textContent);
     const show = () => {
-      const place = [...form.querySelectorAll("select")].map((choice) => choice.value).join("|");
-      form.querySelector("output").innerHTML = answers[place] ?? "No evidence in this book.";
+      const place = [...form.querySelectorAll("select")].map((choice) => choice.value);
+      const own = Object.keys(answers).map((key) => key.split("|")).filter((key) => key[0] === place[0]);
+      const counts = [...new Set(own.map((key) => key[1]))];
+      const elsewhere = counts.includes(place[1]) ? "" : ` For ${place[0]} it knows ${counts.join(" and ")}.`;
+      form.querySelector("output").innerHTML = answers[place.join("|")] ?? `No evidence in this book.${elsewhere}`;
     };
     form.addEventListener("change", show);
     form.hidden = false;

@@ -90,8 +90,8 @@ def batch_norm_net(classes):
 
 
 # %% [markdown]
-# `ConvNet` is wider and has less dropout. `CompactNet` is ours: strides in place of pooling, batch norm, no dropout. Their steps
-# do not cost the same. So each gets as many as fit into about the same time.
+# `ConvNet` is wider and has less dropout. `CompactNet` is ours: strides in place of pooling, batch norm, no dropout. Their steps do
+# not cost the same, so each gets a number of its own; what it took here, the last column of the next table says.
 
 # %%
 def plain_convnet(classes):
@@ -111,7 +111,7 @@ ARENAS = {"digits": "MNIST", "garments": "FashionMNIST"}
 
 
 def steps_of(network):
-    """Steps that cost as much as STEPS of CompactNet."""
+    """How many steps a network gets where CompactNet gets STEPS; the dearer its step, the fewer."""
     return max(round(NETWORKS[network][1] * STEPS), 1)
 
 
@@ -158,9 +158,9 @@ chosen = best.mean(axis=1).idxmax()
 f"best over both arenas: {chosen}"
 
 # %% [markdown]
-# As far as one draw tells, the network of the literature is far behind its own copy without dropout. In so few steps it learns
-# too little, not too much. `ConvNet` tells the other half: there it is not the dropout. A step is so dear that too few fit into
-# the time. Batch norm and cheap steps do the rest.
+# As far as one draw tells, the network of the literature is far behind its own copy without dropout. In so few steps it learns too
+# little, not too much. `ConvNet` tells the other half: without its light dropout it gains in one arena and loses in the other, and
+# stays behind, for its steps are dear and it gets few. Batch norm adds nothing at the best rate, but it bears the largest one.
 
 # %% tags=["remove-input"]
 ahead = best.loc["Net without dropout"] - best.loc["Net"]
@@ -229,7 +229,8 @@ figure.supxlabel("balanced accuracy (%): mean and 95 % interval", fontsize=10)
 figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center", fontsize=8)
 
 # %% [markdown]
-# The same as differences, each seed paired with itself. Read a column from the top to the bottom.
+# The same as differences, each seed paired with itself. Read a column from the top to the bottom. (A very wide interval tells of a
+# training that ended at chance.)
 
 # %% tags=["hide-input"]
 def gain(network, over, dataset, remedy="random oversampling", metric="balanced accuracy"):

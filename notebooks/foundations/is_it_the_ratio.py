@@ -217,9 +217,8 @@ batch_table = pd.DataFrame({f"1:{ratio:,}": {
 batch_table.round(3)
 
 # %% [markdown]
-# At 1:1,000 most batches say nothing about the rare class but "less of it". What does SGD make of that? Train the
-# network on overlapping classes (distance 4) at 1:1,000 with twenty rare points, and look at it every ten steps. Four ways to
-# begin:
+# At 1:1,000 most batches say nothing about the rare class but "less of it". What does SGD make of that? Train the network on
+# classes at distance 4, at 1:1,000 with twenty rare points, and look at it every ten steps. Four ways to begin:
 #
 # - *plain batches* of 128;
 # - *large batches* of 1,024: most of them hold a rare sample;
@@ -257,7 +256,7 @@ seen = dict(zip(jobs, parallel(watch, jobs), strict=True))
 # %% [markdown]
 # Look at the last panel, ROC-AUC: below one half, the network ranks the classes **the wrong way round**.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels over the first 300 steps. Plain and large batches reach a low loss within ten steps, find no rare sample, and their ROC-AUC drops far below one half before it recovers; with a log-prior bias ROC-AUC rises at once, while recall stays below that of balanced batches."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels over the first 300 steps. Plain and large batches reach a low loss within ten steps, find no rare sample for a long time, and their ROC-AUC drops far below one half before it recovers; with a log-prior bias ROC-AUC rises at once, while recall stays below that of balanced batches."}}
 figure, axes = plt.subplots(2, 2, figsize=(7.5, 5), sharex=True)
 inks = dict(zip(WAYS, [plots.colour("baseline"), "#56B4E9", plots.colour("logit adjustment"),
                        plots.colour("random oversampling")], strict=True))
@@ -308,8 +307,8 @@ claim("Batches eight times as large do not prevent it.",
 f"rare points found by the accuracy-best rule: {norm.cdf(4 / 2 - np.log(1000) / 4):.0%}"
 
 # %% [markdown]
-# Its ranking is almost perfect; its *threshold* is the accuracy-best one. Remember this difference: a ranking that is learned, and
-# a threshold that is a choice.
+# Its ranking is almost perfect; its *threshold* aims at accuracy, and after these steps it finds even less than that rule. Remember
+# this difference: a ranking that is learned, and a threshold that is a choice.
 
 # %% [markdown]
 # ## Boosting looks for what is hard
@@ -355,11 +354,11 @@ def weight_shares(distance, ratio, seed, rare=50):
 
 
 # %% [markdown]
-# Take overlapping classes at 1:100 and a distance of 3, where the rule with the highest accuracy finds about half of the rare
-# points. On the left a point is as large as its weight after fifty rounds. On the right is who holds that weight; the border is
-# that of the accuracy-best rule.
+# Take classes at a distance of 3 and at 1:100, where the rule with the highest accuracy finds about half of the rare points. On the
+# left a point is as large as its weight after fifty rounds. On the right is who holds that weight; the border is that of the
+# accuracy-best rule.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: after fifty rounds the large points are rare ones near and inside the common cloud. Right: four bars of weight, for the common and the rare points on either side of the accuracy-best border; the rare ones on the wrong side, few of all points, hold the longest bar."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: after fifty rounds the large points are rare ones near and inside the common cloud. Right: four bars of weight, for the common and the rare points on either side of the accuracy-best border; the rare ones on the wrong side, few of all points, hold nearly as long a bar as all the common ones on the right side."}}
 shares = np.array(parallel(weight_shares, [(3, 100, seed) for seed in SEEDS]))
 figure, (left, right) = plt.subplots(1, 2)
 inputs, labels = draw(50, 5000, 3, 0)

@@ -173,7 +173,7 @@ def at_ratio(truth, score, decision, ratio):
 RATIOS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 moved = pd.DataFrame({ratio: at_ratio(truth, score, score > 0.05, ratio) for ratio in RATIOS}).T
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Metrics of one fixed classifier against the ratio in the test set. ROC-AUC, balanced accuracy, G-mean and recall are flat; PR-AUC falls to a quarter, and F1, MCC and precision to almost nothing."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Metrics of one fixed classifier against the ratio in the test set. ROC-AUC, balanced accuracy, G-mean and recall are flat; PR-AUC falls to a third, and F1, MCC and precision to almost nothing."}}
 figure, axes = plt.subplots(1, 2, sharey=True)
 for ax, names in zip(axes, (("ROC-AUC", "balanced accuracy", "G-mean", "recall"),
                             ("PR-AUC", "MCC", "F1", "precision")), strict=True):
@@ -249,7 +249,7 @@ pd.DataFrame({"fresh draws": {count: wide[count] * np.sqrt(1 / count) for count 
                                             for count in COUNTS}}).round(2).T
 
 # %% [markdown]
-# With five seeds, runs that scatter by a point leave a half-width of more than a point. So five seeds can show a difference of two
+# With five fresh draws, runs that scatter by a point leave a half-width of more than a point. So five can show a difference of two
 # points, and they can **not** show that two techniques are equal within a point, unless the paired differences scatter by much less
 # than a point. Four rules follow, and every claim in this book keeps them:
 #
@@ -416,8 +416,8 @@ COLUMNS = ["balanced accuracy", "worst-class recall", "macro F1", "F1", "MCC", "
 summary(results, COLUMNS, dataset="mammography")
 
 # %% [markdown]
-# Look at how far the baseline is from all others, and how close the others are to zero, which is logit adjustment. A filled dot is
-# clear of zero after Holm's correction, a hollow one is not.
+# Look at how far to the left the baseline and the threshold tuned for F1 lie, and how close the others are to zero, which is logit
+# adjustment. A filled dot is clear of zero after Holm's correction, a hollow one is not.
 
 # %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment on mammography. The baseline and the threshold tuned for F1 lie far to the left; the retrainings and the thresholds tuned for balanced accuracy lie near zero."}}
 plots.gaps(results, "logit adjustment", dataset="mammography")
@@ -637,10 +637,10 @@ def deploy(run, seed, share=1 / 3):
     rows = np.concatenate([rare, rng.choice(common, round(len(rare) * (1 / share - 1)))])
     p, truth, guess = run["scores"]["baseline"][1][rows], run["test"][rows], run["prior"]
     estimate = estimate_prior(p, guess)
-    return {f"{name} (new prior)": {
+    return {f"by the {name} prior": {
         "error rate": float(((shift_prior(p, guess, new) > 0.5) != truth).mean()), "prior": new,
         "test to train": run["overlap"]}
-        for name, new in (("old prior", guess), ("estimated", estimate), ("known", share))}
+        for name, new in (("old", guess), ("estimated", estimate), ("known", share))}
 
 
 deployed = pd.concat([
@@ -650,8 +650,8 @@ summary(deployed, ["error rate", "prior"])
 
 # %% tags=["remove-input"]
 claim("The estimated prior cuts the error rate, and is as good as the true one within two points.",
-      better(deployed, "old prior (new prior)", "estimated (new prior)", "error rate")
-      & equivalent(deployed, "estimated (new prior)", "known (new prior)", "error rate",
+      better(deployed, "by the old prior", "by the estimated prior", "error rate")
+      & equivalent(deployed, "by the estimated prior", "by the known prior", "error rate",
                    within=0.02))
 
 # %% [markdown]
@@ -712,7 +712,7 @@ pd.DataFrame({name: [f"{value:.3f}" for value in
 # data), tune it, or calibrate first.
 #
 # **Metrics hide the victim.** Balanced accuracy is a mean. Look at the recall of each class, with the number of test samples beside
-# it; this book's tables have a column for the worst class for that reason.
+# it; many of this book's tables have a column for the worst class for that reason.
 
 # %% [markdown]
 # ## Published and reproduced

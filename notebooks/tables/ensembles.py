@@ -149,8 +149,8 @@ pd.DataFrame({f"round {number}, α = {pace(number, 10):.2g}": bin_weights(
     [0.1, 0.3, 0.5, 0.7, 0.9], number, 10) for number in (1, 4, 8, 9)}).round(2).T
 
 # %% [markdown]
-# What do the three choose? Two clouds that overlap, ten rounds. Grey are all common points, black is what is left to choose from, and
-# orange are the chosen ones; the rare cloud, in blue, is the same throughout.
+# What do the three choose? Two clouds that overlap, ten rounds. Light grey are all common points, dark grey is what is left to
+# choose from, and orange are the chosen ones; the rare cloud, in blue, is the same throughout.
 
 # %%
 def clouds(common=1500, rare=60, seed=0):
@@ -493,7 +493,7 @@ claim("Ensembles that see both classes equally often pay with their probabilitie
 # %% [markdown]
 # ### Performance against time
 #
-# Seconds are those of one core for one fit with its scores, the median over tables and seeds; the tree ensembles have
+# Seconds are those of one core for one fit with its scores, the mean over seeds and the median over tables; the tree ensembles have
 # 25 trees (EasyEnsemble 50, XGBoost 100).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean PR-AUC of every method against its seconds on a logarithmic axis; orange dots are those that nothing faster beats."}}
@@ -532,16 +532,16 @@ pd.DataFrame({"best by PR-AUC": ordering.idxmax(), "rare training rows":
               by_table(results, "rare training rows").loc["XGBoost"].astype(int)})
 
 # %% [markdown]
-# **What is not fair here.** Three settings each is a small search, and the ensembles with trees have 25 of them, so that all fits on
-# two cores in minutes.
+# **What is not fair here.** Three settings each is a small search, and most ensembles have only 25 trees, so that all fits on two
+# cores in minutes.
 
 # %% [markdown]
 # ## Published and reproduced
 #
-# No published table is reproduced. [Liu et al. (2020)](../../book/references.md#liu2020spe) report the Self-paced Ensemble far ahead
-# of undersampling, cascade and SMOTE on tables with hundreds of thousands of rows and wrong or missing values, and their
-# base learners are the same in all rows of a table. We too find both ahead of random rows in the same loop. We add boosted trees
-# on all rows, with a threshold.
+# No published table is reproduced. [Liu et al. (2020)](../../book/references.md#liu2020spe) report the Self-paced Ensemble far
+# ahead of undersampling, cascade and SMOTE on tables with hundreds of thousands of rows and wrong or missing values, and their base
+# learners are the same in all rows of a table. We too find the Self-paced Ensemble ahead of random rows in the same loop; how the
+# cascade does beside it, the table says. We add boosted trees on all rows, with a threshold.
 
 # %% [markdown]
 # ## Try it

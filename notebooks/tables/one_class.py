@@ -352,9 +352,10 @@ claim("With two, XGBoost's trees say next to nothing: their mean ROC-AUC is at m
       & better(tables, "logistic regression, 1 labelled", "XGBoost, 1 labelled", "ROC-AUC", by=0.1))
 
 # %% [markdown]
-# "One-class when the positives are a handful", the rule says. On these tables a handful of labels is worth more than the best
-# description of what is common. The rule is right for *none*. And the choice of classifier matters below a handful: XGBoost
-# makes no leaf for so few rows unless you allow it (exercise 1), while a line with strong weights points at them.
+# "One-class when the positives are a handful", the rule says. On most of these tables a handful of labels is worth more than the
+# best description of what is common; the table of crossings says where it is not. The rule is right for *none*. And the choice of
+# classifier matters below a handful: XGBoost makes no leaf for so few rows unless you allow it (exercise 1), while a line with
+# strong weights points at them.
 #
 # ## When this does not help
 #
@@ -367,9 +368,9 @@ claim("In Wilt, the one-class SVM calls the common rows stranger than the rare o
       between(results, "one-class SVM", "ROC-AUC", high=0.5, dataset="Wilt"))
 
 # %% [markdown]
-# **Strange is not rare.** Each rare class here is *one* class, so that a few of its rows tell about the others. If the next fault
-# is of a new kind, yesterday's labels do not know it. These tables cannot show that. Whoever expects new kinds keeps a
-# one-class score beside the classifier, for what the classifier has never seen.
+# **Strange is not rare.** The rare rows to find here are of the kinds that were labelled, so that a few of them tell about the
+# others. If the next fault is of a new kind, yesterday's labels do not know it. These tables cannot show that. Whoever expects new
+# kinds keeps a one-class score beside the classifier, for what the classifier has never seen.
 #
 # **Nothing to tune by.** Without rare rows you cannot choose `nu`, a depth or a number of steps. Our settings were fixed before. Whoever has
 # enough rare rows to tune a one-class method has enough to train a classifier.
