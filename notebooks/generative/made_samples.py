@@ -750,8 +750,9 @@ claim("Filled up to a thousand, copies do better than made images: random oversa
       & better(arena.table, "random oversampling", "VAE", by=-0.005)
       & better(arena.table, "random oversampling", "GAN", by=-0.005)
       & better(arena.table, "random oversampling", "diffusion", by=-0.005),
-      refuted="We expected copies to be ahead, as in the draft. Copies and the three generators "
-              "lie about a point apart, and who is ahead is open.")
+      refuted="Copies are ahead of the mean of the three by a third of a point, and the interval "
+              "crosses zero. The diffusion model is clearly behind copies; the GAN may be more than "
+              "half a point ahead of them.")
 
 # %% tags=["remove-input"]
 claim("The free correction is ahead of each generator, by more than half a point.",
@@ -767,9 +768,9 @@ claim("Training adds less than a point and a half: none of the three generators 
       & better(arena.table, "untrained VAE", "diffusion", by=-0.015))
 
 # %% [markdown]
-# How could noise be useful at all? By the copies that follow it. Most places of the coats still hold real coats, and as copies they
-# are shown more often than in the plain set. But few places of the boots hold real boots: that may be what made images cost
-# (exercise 4).
+# How can noise do about as well as trained generators? By the copies that follow it. Most places of the coats still hold real
+# coats, and as copies they are shown more often than in the plain set. But few places of the boots hold real boots: that may be
+# what made images cost (exercise 4).
 #
 # Class by class, look at the classes that were filled, from the fifth on, and at the worst of them.
 
@@ -814,11 +815,11 @@ pd.Series({name: f"{found:}" for name, found in cost.items()}, name="seconds").t
 # notebook: `ConvNet`, Adadelta with rate .1, batch 128, the same number of *epochs* for both rows, and the epoch with the best
 # validation accuracy. Its VAE is not told the class: an image of the class is encoded and decoded, and keeps its label.
 #
-# The notebook's images come from a network that was **not trained** ([E29](../../book/errata.md#e29)), and since the filled set is four
-# times as large, the same epochs are four times the steps. So four rows stand beside the two printed ones: the VAE with training
-# (and with its halves, [E31](../../book/errata.md#e31)); plain copies; and the baseline *without any made image*, for as many steps.
-# Validation images stay out of training in all rows, unlike there ([E30](../../book/errata.md#e30)): the source's VAE row chose
-# its epoch on mostly made images, ours on real ones.
+# The notebook's images come from a network that was **not trained** ([E29](../../book/errata.md#e29)), and since the filled set is
+# four times as large, the same epochs are four times the steps. So three rows stand beside the two printed ones: the VAE with
+# training (and with its halves, [E31](../../book/errata.md#e31)); plain copies; and the baseline *without any made image*, for as
+# many steps. Validation images stay out of training in all rows, unlike there ([E30](../../book/errata.md#e30)): the source's VAE
+# row chose its epoch on mostly made images, ours on real ones.
 
 # %% tags=["hide-input"]
 class SourceVAE(nn.Module):
@@ -963,7 +964,8 @@ for fill in (60, 200, 1000):
 {f"filled up to {fill}": f"{found:.1%}" for fill, found in by_fill.items()}
 
 # %% [markdown]
-# Sixty are what the boots have, so the first number is that of plain copies.
+# Sixty are what the boots have, so the first number is that of plain copies. It is one training at the plain rate, on validation;
+# so compare these three with each other, and not with the table.
 #
 # ## What to remember
 #

@@ -284,8 +284,9 @@ summary(weighed, ["weight, wrong", "weight, right, rare", "weight, right, common
         protocol="20 % wrong labels")
 
 # %% [markdown]
-# So Meta-Weight-Net joins the first school, twice. On the meta set the *rare* classes have the large losses, and what helps them is
-# weight on large losses, wrong labels included. One number a sample cannot say which of the two it is.
+# So Meta-Weight-Net joins the first school, twice. We think that on the meta set the *rare* classes have the large losses, and that
+# a step in thought lowers those by weight on large losses, wrong labels included. One number a sample cannot say which of the two
+# it is.
 
 # %% [markdown]
 # ## The comparison
@@ -439,11 +440,11 @@ def direction(per_class):
 
 
 every = direction(100)
-{per_class: round(float(F.cosine_similarity(direction(per_class), every, dim=0)), 2)
- for per_class in (1, 3, 10, 30)}
+pd.Series({f"{per_class} a class": float(F.cosine_similarity(direction(per_class), every, dim=0))
+           for per_class in (1, 3, 10, 30)}, name="cosine with all of validation").round(3).to_frame()
 
 # %% [markdown]
-# Compare: how few images already point the same way.
+# At a cosine of one, so few images point the same way as all of validation.
 #
 # ## What to remember
 #

@@ -140,7 +140,8 @@ figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, fontsize=8,
 #
 # $$w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}$$
 #
-# With $\beta = 0$ all weights are one, as $\beta \to 1$ they become $1/n_c$. Here $\beta = .9999$: at .99 they would hardly differ.
+# With $\beta = 0$ all weights are one, as $\beta \to 1$ they become $1/n_c$. Here $\beta = .9999$: at .99 the rarest would weigh
+# only about twice as much as the commonest.
 #
 # A factor also changes the size of the step, so fix what it shall be on average. The mean of our weights over the *training set*
 # is one, and a batch is divided by its size.
@@ -603,7 +604,7 @@ summary(results, COLUMNS, dataset=DIGITS)
 # Now set them beside the free correction, seed by seed, in both arenas. A filled dot is clear of zero after Holm's correction for
 # its panel. What ended at chance in some run is left out of the picture, and named below it.
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, with intervals. The logit-adjusted loss lies on the line; class weights and focal loss are behind it in both."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, with intervals. The logit-adjusted loss lies on the line for digits and half a point to its left for garments; class weights and focal loss are behind the line in both."}}
 shown = [name for name in results.technique.unique()
          if name not in (*collapsed(results), "logit adjustment", "balanced data")]
 plots.both_arenas(results, techniques=shown);
@@ -612,9 +613,9 @@ plots.both_arenas(results, techniques=shown);
 f"left out of the figure: {lost_trainings(results)}"
 
 # %% [markdown]
-# The rate was chosen on the tuning draw, as for all. A loss that scales the logits can bear a high rate in one draw, and collapse
-# or diverge in the next; what diverged finds nothing. Look for wide intervals in the table. That is a cost of the method under
-# equal tuning, and a lower rate would be the cure.
+# The rate was chosen on the tuning draw, as for all. A loss can bear a high rate in one draw, and collapse or diverge in the next;
+# what diverged finds nothing. Look for wide intervals in the tables. They are a cost of the method under equal tuning; a lower rate
+# may be the cure.
 
 # %% tags=["remove-input"]
 claim("The logit-adjusted loss is as good as the correction afterwards, to a point of balanced "
@@ -813,6 +814,6 @@ clear = clearly_ahead(results, shown, "logit adjustment", "balanced accuracy", (
 ahead = [name for name in shown if {(name, DIGITS), (name, GARMENTS)} <= set(clear)]
 verdict = (f"The logit-adjusted loss is {best[0]:+%} points from the free correction on digits and "
            f"{best[1]:+%} on garments; class weights are {weighs[0]:+%} and {weighs[1]:+%}. Losses "
-           f"that are clearly ahead of it in both arenas: {', '.join(ahead) or 'none'}.")
+           f"that are clearly ahead of the free correction in both: {', '.join(ahead) or 'none'}.")
 record("losses/weights_and_margins", results, verdict=verdict, seeds=SEEDS, steps=STEPS,
        data_hash=fingerprint(data))

@@ -95,9 +95,9 @@ train, test = (as_features(trained.run, split) for split in (data.train, data.te
 [round(one, 2) for one in gap(train, test).tolist()]
 
 # %% [markdown]
-# From common to rare the gap grows, as the paper says. But a range also grows with the *number* of samples that it is taken over: six
-# thousand draws reach further than sixty, whatever the network does. So a second count is needed, in which every class has the same
-# number of training features.
+# From common to rare the gap grows on the whole, as the paper says. But a range also grows with the *number* of samples that it is
+# taken over: six thousand draws reach further than sixty, whatever the network does. So a second count is needed, in which every
+# class has the same number of training features.
 
 # %% tags=["hide-input"]
 def equal_counts(split, seed):
@@ -360,8 +360,8 @@ titles += [f"{data.class_names[one]} {share:.0%}" for one, share in
 plots.gallery(torch.cat([images, made]), titles, columns=8)
 
 # %% [markdown]
-# You would not take any of them for what it is called. These are *adversarial* images: they hold what a network takes for a sneaker, and
-# hardly anything that you would. And how many are sure enough to be kept?
+# You would hardly take one of them for what it is called. Where the teacher is sure, the image is *adversarial*: it holds what a
+# network takes for a bag or a sneaker, and hardly anything that you would. And how many are sure enough to be kept?
 
 # %% tags=["hide-input"]
 batch = trained.run.batch(data.train, next(balanced(replace(trained.run, batch_size=500))))
@@ -428,10 +428,11 @@ def twice(run):
 
 
 # %% [markdown]
-# **Three experts** are what SADE ([Zhang et al., 2022](../../book/references.md#zhang2022)) trains: one for the data as they are, one for
-# balanced classes, one for the *reversed* tail. They share the convolutions and differ in the prior that their loss takes off,
-# where $\bar\pi$ is the prior with its values in reverse order. Their logits are averaged. (SADE then weights them at test time,
-# on the test images. That needs no labels, but it looks at the test set as a whole, and we leave it out.)
+# **Three experts** are what SADE ([Zhang et al., 2022](../../book/references.md#zhang2022)) trains: one for the data as they are,
+# one for balanced classes, one for the *reversed* tail. They share the convolutions and differ in what their loss adds to the
+# logits: nothing, $\log \pi$, or $\log \pi - 2 \log \bar\pi$, where $\bar\pi$ is the prior with its values in reverse order. Their
+# logits are averaged. (SADE then weights them at test time, on the test images. That needs no labels, but it looks at the test set
+# as a whole, and we leave it out.)
 
 # %%
 class Experts(CompactNet):
