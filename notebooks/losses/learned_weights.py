@@ -441,7 +441,7 @@ def direction(per_class):
 
 every = direction(100)
 pd.Series({f"{per_class} a class": float(F.cosine_similarity(direction(per_class), every, dim=0))
-           for per_class in (1, 3, 10, 30)}, name="cosine with all of validation").round(3).to_frame()
+           for per_class in (1, 3, 10, 30)}, name="cosine with all of it").round(3).to_frame()
 
 # %% [markdown]
 # At a cosine of one, so few images point the same way as all of validation.

@@ -168,7 +168,7 @@ leaks = parallel(leak, [(words, labels, groups, seed, f"{messages.name}, copies 
                         for seed in SEEDS])
 leaked = pd.concat([table for table, *_ in leaks], ignore_index=True)
 print(f"test messages with a twin in training: {np.mean([count for _, count, _ in leaks]):.0f} of "
-      f"{-(-len(words) // 4)}, and {np.mean([share for *_, share in leaks]):.0%} of the test's spam")
+      f"{-(-len(words) // 4)}, and {np.mean([share for *_, share in leaks]):.0%} of the spam there")
 LEAK = ["recall of twins", "recall of the others", "F1", "PR-AUC", "recall at 99 % precision"]
 summary(leaked, LEAK, protocol="leak")
 
