@@ -239,7 +239,7 @@ def published_and_reproduced(results: pd.DataFrame, table: str, metric: str = "a
     Parameters
     ----------
     table : str
-        As `helpers.read.published` knows it.
+        As `helpers.results.published` knows it.
     names : mapping, optional
         From the published row's name to our technique, where the two differ.
     """

@@ -20,6 +20,7 @@ from helpers import claims, metrics
 from helpers.datasets import Dataset
 from helpers.machine import in_bfloat16
 from helpers.results import COLUMNS, is_real
+from helpers.runs import minutes
 
 _started = time.time()
 
@@ -66,7 +67,7 @@ def record(chapter: str, results: pd.DataFrame, *, verdict: str, seeds: Sequence
         "seeds": [int(seed) for seed in seeds], "steps": int(steps),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "versions": _versions(),
         "commit": _commit(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "minutes": round((time.time() - _started) / 60, 2), "claims": _with_holm(claims.made), "verdict": verdict,
+        "minutes": round(minutes(_started), 2), "claims": _with_holm(claims.made), "verdict": verdict,
         "arithmetic": arithmetic(),
     }
     (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

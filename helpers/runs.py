@@ -42,6 +42,14 @@ def workers() -> int:
     return int(chosen) if chosen else os.cpu_count() or 1
 
 
+_stored: list[float] = []  # seconds that runs took which this process had from the store
+
+
+def minutes(since: float) -> float:
+    """Minutes from then to now, had every run been computed; all workers share those that came from the store."""
+    return (time.time() - since + sum(_stored) / workers()) / 60
+
+
 def parallel(function: Callable, jobs: Sequence[tuple], label: str = "runs") -> list:
     """``[function(*job) for job in jobs]``, on all workers, each job computed once and for all.
 
@@ -73,7 +81,8 @@ def parallel(function: Callable, jobs: Sequence[tuple], label: str = "runs") -> 
             found[place] = None
         elif key:
             try:
-                results[place] = store.read(root, key)
+                results[place], facts = store.read(root, key)
+                _stored.append(facts["seconds"])
             except OSError:  # there is none, or none that can be read
                 continue
             except store.Damaged as trouble:

@@ -48,8 +48,8 @@ def path_of(root: Path, key: str) -> Path:
     return root / key[:2] / f"{key}.run"
 
 
-def read(root: Path, key: str):
-    """What the run of this key has returned.
+def read(root: Path, key: str) -> tuple:
+    """What the run of this key has returned, and the facts that were written beside it.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read(root: Path, key: str):
         raise FileNotFoundError(f"{path} was computed from other data")
     with contextlib.suppress(OSError):  # a store that is shared may be read-only
         os.utime(path)
-    return value
+    return value, facts
 
 
 def write(root: Path, key: str, value, facts: dict) -> None:

@@ -104,11 +104,13 @@ def test_a_preview_shows_no_numbers(book, tmp_path):
     assert guide.page("book", two(book, data="stand-in")) == guide.EMPTY
 
 
-def test_the_page_holds_figure_table_and_file(book, tmp_path):
+def test_the_page_holds_figure_table_and_file(book, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "budgets", lambda: "## Other numbers of steps")
     shown = benchmark.page("book", two(book), tmp_path)
     assert "helper (1 times, +3.0)" in shown and "baseline (1 times" not in shown, "cost against gain, in words"
     assert (tmp_path / "_static/benchmark_cost.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert shown.count('<th scope="row">') == 2 + 4, "two parts of the book, four techniques"
+    assert "## Other numbers of steps" in shown
     assert '<table class="dataframe sortable">' in shown and "+3.0 ± 0.1*" in shown
     assert (tmp_path / "_static/benchmark.svg").read_text(encoding="utf-8").startswith("<?xml")
     table = pd.read_csv(tmp_path / "_static/results.csv")

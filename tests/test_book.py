@@ -24,7 +24,7 @@ RAW = {
     "a role": r"\{[a-z][\w:-]*\}`",
     "a target": r"^\([\w-]+\)=\s*$",
     "a block break": r"^\+\+\+",
-    "a comment": r"^% ",
+    "a comment": r"^%",
     "a substitution": r"\{\{",
 }
 
@@ -140,7 +140,7 @@ def test_its_markdown_holds_nothing_that_colab_would_show_raw(cells, what):
 @pytest.mark.parametrize(("text", "what"), [
     ("```{note}\nhello\n```", "a directive"), (":::{tip}\n:::", "a directive"), ("{cite}`chawla2002`", "a role"),
     ("(here)=\n# A", "a target"), ("+++", "a block break"), ("% not shown", "a comment"),
-    ("{{ name }}", "a substitution")])
+    ("a quarter, 25\n%, is lost", "a comment"), ("{{ name }}", "a substitution")])
 def test_the_check_for_raw_markup_finds_it(text, what):
     assert re.search(RAW[what], text, flags=re.MULTILINE)
 

@@ -226,6 +226,20 @@ def test_the_box_tells_the_measured_minutes_but_not_those_of_a_quick_run(build, 
     assert ('<span class="minutes">7 minutes on a CPU</span>' in page) == (profile == "book")
 
 
+def test_a_sentence_is_shown_without_the_quotes_of_python_and_other_values_as_they_are(build, tmp_path):
+    import nbformat
+
+    nb = pairs.as_notebook(catalogue.source(DIGITS).read_text(encoding="utf-8"))
+    cell = next(cell for cell in nb.cells if cell.cell_type == "code")
+    said = ["'It\\'s 5 of 7'", "['a', 'b']", "'a' + 'b'"]
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": one}, execution_count=1) for one in said]
+    target = tmp_path / f"notebooks/book/{DIGITS}.ipynb"
+    target.parent.mkdir(parents=True)
+    nbformat.write(nb, target)
+    shown = next(cell for cell in website.staged(DIGITS, "book").cells if cell.get("outputs")).outputs
+    assert [output.data["text/plain"] for output in shown] == ["It's 5 of 7", *said[1:]]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_chapter_types_its_minutes(chapter):
     assert '**Time.** <span class="minutes">' in catalogue.source(chapter).read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import types
 from functools import partial
 from pathlib import Path
@@ -583,6 +584,14 @@ def test_a_job_is_run_once_and_for_all(tmp_path, capsys):
     assert "2 of 4 runs from the store" in capsys.readouterr().out
 
 
+def test_minutes_are_those_of_a_chapter_that_finds_nothing_in_the_store(shop, monkeypatch):
+    monkeypatch.setattr(runs, "_stored", [])
+    monkeypatch.setenv("BOOK_WORKERS", "2")
+    job = cell("def job(seed):\n    return seed").job
+    store.write(shop, key(job, 7), 7, {"seconds": 240.0})
+    assert parallel(job, [(7,)]) == [7] and runs.minutes(time.time() - 60) == pytest.approx(1 + 2, abs=0.1)
+
+
 def test_off_is_off_and_a_folder_is_a_folder(tmp_path, monkeypatch):
     job, log = counted(tmp_path)
     monkeypatch.setenv("BOOK_RUNS", "off")
@@ -711,7 +720,7 @@ while not start.exists():
     pass
 for turn in range(40):
     store.write(root, "ab12", list(range(turn % 7, 5000)), {})
-    found = store.read(root, "ab12")
+    found, _ = store.read(root, "ab12")
     assert found[-1] == 4999, found
 """
     start, root = tmp_path / "start", tmp_path / "shared"

@@ -236,7 +236,7 @@ def picture(draw_on, listed: list[dict], target: Path) -> None:
         ax.axhline(0, color="#333", linewidth=0.8)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        ax.legend(frameon=False, fontsize=8, loc="best")
         figure.savefig(target, transparent=True, metadata={"Date": None, "Creator": None})
         plt.close(figure)
 

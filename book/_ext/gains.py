@@ -49,11 +49,11 @@ def draw_gains(found: dict, target: Path, dark: bool) -> None:
              "svg.hashsalt": "book", "font.family": "DejaVu Sans", "font.size": 9, "axes.grid": False,
              "figure.constrained_layout.use": True}
     with mpl.rc_context(style):
-        figure, ax = plt.subplots(figsize=(4.4, 0.7 + 0.68 * len(found)))
+        figure, ax = plt.subplots(figsize=(4.4, 0.7 + 0.74 * len(found)))
         for band, (chapter, values) in enumerate(found.items()):
             ranked = sorted((name for name in values if name not in STRONG), key=lambda name: values[name].mean)
             for place, name in enumerate(ranked):
-                height = band + 0.12 + 0.3 * (place % 5 - 2) / 2
+                height = band + 0.16 + 0.28 * (place % 5 - 2) / 2
                 gap = values[name]
                 clear = gap.low > 0 or gap.high < 0
                 outside = 100 * gap.mean < FLOOR
@@ -72,11 +72,11 @@ def draw_gains(found: dict, target: Path, dark: bool) -> None:
             for name, (marker, light, pale) in STRONG.items():
                 if name in values:
                     colour, gap = pale if dark else light, values[name]
-                    ax.plot([100 * gap.low, 100 * gap.high], [band + 0.12] * 2, color=colour, linewidth=2, zorder=3)
-                    ax.plot(100 * gap.mean, band + 0.12, marker, markersize=7, color=colour, zorder=4,
+                    ax.plot([100 * gap.low, 100 * gap.high], [band + 0.16] * 2, color=colour, linewidth=2, zorder=3)
+                    ax.plot(100 * gap.mean, band + 0.16, marker, markersize=7, color=colour, zorder=4,
                             label=name.removeprefix("random ") if band == 0 else None)
             name = recorded.short(chapter) + (f" ({METRICS[chapter]})" if chapter in METRICS else "")
-            ax.text(0, band - 0.33, name, transform=ax.get_yaxis_transform(), fontsize=9,
+            ax.text(0, band - 0.36, name, transform=ax.get_yaxis_transform(), fontsize=9,
                     va="center", fontweight="bold")
         for band in range(1, len(found)):
             ax.axhline(band - 0.5, color=soft, linewidth=0.8)

@@ -8,6 +8,7 @@ import pairs
 import recorded
 from catalogue import escape
 
+CODE = re.compile(r"`([^`]+)`")
 SOURCE = re.compile(r"\[([^][]+)\]\(\.\./\.\./book/references\.md#([\w.-]+)\)")
 
 
@@ -21,7 +22,7 @@ def table(chapters: list[str]) -> str:
             what, source = next((about[part] for _, part in hooks if part in about), ("", ""))
             used = "<br>".join(f"<code>{escape(hook)}</code> {escape(part)}" for hook, part in hooks)
             place = recorded.link(chapter, recorded.short(chapter))
-            rows.append([escape(name), escape(what), used, source, place])
+            rows.append([escape(name), CODE.sub(r"<code>\1</code>", escape(what)), used, source, place])
     head = ["technique", "what it does", "hook and function", "source", "chapter"]
     return recorded.wide("All techniques", head, rows, "words")
 

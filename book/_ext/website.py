@@ -1,5 +1,6 @@
 """The site: the folder that jupyter-book reads, laid out like the repository, and the HTML made from it."""
 
+import ast
 import hashlib
 import html
 import json
@@ -81,11 +82,22 @@ def staged(chapter: str, profile: str):
         images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
         if images:  # what a plotting call returns says nothing to a reader
             cell.outputs = [o for o in cell.outputs if set(o.get("data", {})) != {"text/plain"}]
+        for output in cell.get("outputs", []):  # a sentence is read, not typed: without its quotes
+            said = output.get("data", {}).get("text/plain", "")
+            if said[:1] in ("'", '"') and isinstance(sentence := _literal(said), str):
+                output.data["text/plain"] = sentence
         if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
             raise Trouble(f"{chapter}: a figure without alt text; write mystnb={{\"image\": {{\"alt\": \"…\"}}}} "
                           f"after the # %% of the cell\n\n{cell.source}")
     nb.cells.insert(1, nbformat.v4.new_markdown_cell(recorded.banner(facts), id="run-banner"))
     return nb
+
+
+def _literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
 
 
 def outward_links(text: str) -> str:

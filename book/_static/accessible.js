@@ -19,9 +19,10 @@ document.addEventListener("DOMContentLoaded", () => {
     corner.replaceWith(cell);
   }
   // A table that is wider than its place is set tighter. If that is not enough, its edge fades while there is more, and the
-  // keyboard can reach it.
-  const tables = document.querySelectorAll(".bd-article table");
-  for (const place of new Set([...tables].map((table) => table.closest(".table-wide, .text_html, .pst-scrollable-table-container")))) {
+  // keyboard can reach it. So it is with formulas.
+  const tables = [...document.querySelectorAll(".bd-article table")];
+  const places = tables.map((table) => table.closest(".table-wide, .text_html, .pst-scrollable-table-container"));
+  for (const place of new Set([...places, ...document.querySelectorAll(".bd-article div.math")])) {
     if (!place) continue;
     place.classList.toggle("tight", place.scrollWidth - place.clientWidth > 1);
     const look = () => {

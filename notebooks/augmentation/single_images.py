@@ -95,13 +95,13 @@ with reproducible(3):
     shown = {name: change(flower) for name, change in transforms.items()}
     shown["noise"] = (flower + 40 * torch.randn(flower.shape)).clamp(0, 255).to(torch.uint8)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Seventeen versions of one photograph of a flower: padded, cropped, recoloured, blurred, rotated, warped, sharpened, flipped, erased in part, noisy, and changed by AutoAugment, RandAugment and AugMix."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "photo", "alt": "Seventeen versions of one photograph of a flower: padded, cropped, recoloured, blurred, rotated, warped, sharpened, flipped, erased in part, noisy, and changed by AutoAugment, RandAugment and AugMix."}}
 plots.gallery(list(shown.values()), list(shown), columns=6, size=1.2)
 
 # %% [markdown]
 # *FiveCrop* is not random. It returns the four corners and the centre, and is used at test time: predict all five, average.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Five crops of the flower: its four corners and its centre."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "photo", "alt": "Five crops of the flower: its four corners and its centre."}}
 corners = ["top left", "top right", "bottom left", "bottom right", "centre"]
 plots.gallery(v2.FiveCrop(64)(flower), corners, columns=5, size=1.2)
 
@@ -528,7 +528,7 @@ under = compare({name: at_its_rate(name) for name in tested}, partial(damaged, d
                 seeds=SEEDS, steps=STEPS)
 
 # %% [markdown]
-# Look for rows that are dark everywhere and for rows that are dark in one column only.
+# Look for rows that are high everywhere and for rows that are high in one column only.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of balanced accuracy: a technique a row, clean and five kinds of damage as columns, the number in each cell. Affine and RandAugment stand out under turns and Cutout under holes; low contrast is hard for all."}}
 def by_damage(name):

@@ -519,7 +519,7 @@ averaging = averaging / averaging.sum(1, keepdim=True)
 # one. The cell below writes this chapter's results, from
 # which the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 gain, rival = (difference(results, "RGCN", name, "fraud AP")
                for name in ("GCN", "GCN, IP links only"))
 verdict = (f"A graph layer is a weighted sum over neighbours and then a linear map. On generated "

@@ -661,7 +661,7 @@ nodes = len(network.labels)
 # a difference significant, and say whether the setting is transductive. [The next chapter](rare_pages.ipynb) asks whether the
 # remedies for imbalance work on this graph.
 
-# %%
+# %% tags=["hide-input"]
 gap = {name: difference(fair, "GCN", name, "accuracy") for name in ("XGBoost", RIVAL)}
 verdict = (f"Against trees without links the GCN changes accuracy by {gap['XGBoost']:+%} points, "
            f"against trees that know the neighbours' averages and the number of links by "

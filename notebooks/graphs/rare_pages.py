@@ -53,9 +53,8 @@ DATA = "auto"
 # %% [markdown]
 # ## The baseline
 #
-# [The chapter before](page_network.ipynb) cuts a long tail from a network of pages that like each other, splits it 60 / 15 / 25
-# %, and finds out what the links are
-# worth. Here the model stays the same, a [GCN](../../book/glossary.md) of two layers that sees all links (*transductive*), and
+# [The chapter before](page_network.ipynb) cuts a long tail from a network of pages that like each other, splits it 60 / 15 / 25 %, and
+# finds out what the links are worth. Here the model stays the same, a [GCN](../../book/glossary.md) of two layers that sees all links (*transductive*), and
 # only the remedy changes. It is this page's **baseline**.
 
 # %%
@@ -298,7 +297,7 @@ dict(zip(network.class_names, [f"{shown(change, '+%')} points" for change in til
 # need another line or another order.
 # The cell below writes this chapter's results, from which the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 gap = {name: difference(results, name, "baseline", "balanced accuracy")
        for name in ("logit adjustment", "random oversampling")}
 ahead = clearly_ahead(results, trained, "logit adjustment", "balanced accuracy")

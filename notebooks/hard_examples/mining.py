@@ -354,7 +354,8 @@ for place, name in enumerate(miners):
     ax.errorbar(at, [100 * entry.mean for entry in found], half, fmt="o-", label=name,
                 color=plots.colour(name))
 ax.set(xscale="log", xticks=[0.01, 0.04, 0.16], xticklabels=["0.01", "0.04", "0.16"],
-       xlabel="learning rate", ylabel="balanced accuracy (%)")
+       xlabel="learning rate", ylabel="balanced accuracy (%)",
+       ylim=(min(min(line.get_ydata()) for line in ax.lines) - 5, 100))
 ax.minorticks_off()
 ax.legend()
 

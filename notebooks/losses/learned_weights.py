@@ -243,8 +243,8 @@ watched = dict(zip([(name, seed) for name in conditions for seed in SEEDS],
                    parallel(watch, jobs), strict=True))
 
 # %% [markdown]
-# Each curve is scaled to its largest weight; the darker, the later in the training, and the pale lines are the ends of other
-# seeds. On which side is the weight?
+# Each curve is scaled to its largest weight; the stronger the line, the later in the training, and the faint lines are the ends of
+# other seeds. On which side is the weight?
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Learned weight against the loss in two panels, right labels and a fifth wrong: one training at each tenth of its steps, and the last curve of the other seeds in pale."}}
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), sharey=True)

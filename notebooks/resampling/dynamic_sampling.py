@@ -190,9 +190,9 @@ for ax, name, shares in zip(axes, ("digits", "garments"), (moves, garment_moves)
 axes[0].set(ylabel="share of the next batches (%)", ylim=(0, None))
 
 # %% [markdown]
-# Dark lines are common classes, yellow ones rare. The dotted line is what a balanced sampler draws. The digits are all nearly
-# solved: 100 validation images a class move an F1 near one by whole steps, and so the shares jump with the noise. The garments have
-# one class that stays hard, and it is not the rarest.
+# The colours run from the commonest class to the rarest, as in the legend. The dotted line is what a balanced sampler draws. The
+# digits are all nearly solved: 100 validation images a class move an F1 near one by whole steps, and so the shares jump with the
+# noise. The garments have one class that stays hard, and it is not the rarest.
 #
 # ## Two models and their fusion
 #

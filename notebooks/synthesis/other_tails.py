@@ -125,7 +125,7 @@ for place, name in enumerate(names):
         ax.plot([column + (place - 3.5) * 0.1] * len(reached), reached, "o", color=inks[name],
                 markersize=3.5, label=name if column == 0 else None)
 ax.set(xticks=range(len(sets)), xticklabels=list(ORDERS), ylabel="balanced accuracy")
-ax.legend(fontsize=7, ncols=4);
+figure.legend(loc="outside upper center", fontsize=7, ncols=4);
 
 # %% [markdown]
 # The figure shows every run. The same garments, the same counts: only the rare classes are others, and the distances change. Each

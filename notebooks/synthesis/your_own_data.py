@@ -309,7 +309,7 @@ print(f"half-widths: {50 * (wide.high - wide.low):.1f} points with it, "
 # and to count the rare samples in the test split before you believe a difference.
 # The cell below writes this chapter's results, from which the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 gaps = {name: difference(results, "logit adjustment", "baseline", "balanced accuracy", dataset=name)
         for name in results.dataset.unique()}
 told = ", ".join(f"{gap:+%} points ({name})" for name, gap in gaps.items())

@@ -149,7 +149,7 @@ pd.DataFrame({f"round {number}, α = {pace(number, 10):.2g}": bin_weights(
     [0.1, 0.3, 0.5, 0.7, 0.9], number, 10) for number in (1, 4, 8, 9)}).round(2).T
 
 # %% [markdown]
-# What do the three choose? Two clouds that overlap, ten rounds. Light grey are all common points, dark grey is what is left to
+# What do the three choose? Two clouds that overlap, ten rounds. Faint are all common points, in strong grey is what is left to
 # choose from, and orange are the chosen ones; the rare cloud, in blue, is the same throughout.
 
 # %%
@@ -340,7 +340,8 @@ results = pd.concat([tidy(distinct(table, DATA, ROWS).name, name, seed, found) f
 
 # %% [markdown]
 # Read PR-AUC first: it asks how well the rows are *ordered*, and no threshold helps or hurts it. Each cell is a mean over the
-# seeds, in percent; the darker, the further behind the best of its column. The best mean over all tables is at the top.
+# seeds, in percent; the stronger the colour, the further behind the best of its column. The best mean over all tables is at the
+# top.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean PR-AUC of every method on every table in percent, the best mean on top; a cell is the darker, the further it is behind the best of its column."}}
 def heat(table):

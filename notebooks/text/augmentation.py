@@ -978,7 +978,7 @@ f"precision on the test set {found['precision']:.1%}, recall {found['recall']:.1
 # Tune the model before you invent messages. Compare an augmentation with plain repetition at the same spam share. Ask whether it
 # moves the line or the order. The cell below writes this chapter's results, from which the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 ahead = clearly_ahead(fair, ways, "random oversampling", "PR-AUC")
 verdict = (f"Choosing the penalty on validation adds {worth:+%} points to the baseline's F1. "
            f"At the default, oversampling seems to add {lead['at C = 1']:+%}; beside the tuned "

@@ -332,7 +332,7 @@ print("It keeps all messages, so a message that is sent often counts often, in t
 # Leaving out common samples cost PR-AUC here, at random and by likeness. The cell below writes this chapter's results, from which
 # the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 results = pd.concat([fair, leaked], ignore_index=True)
 flattered = {metric: difference(leaked, "twins in", "twins out", metric, protocol="leak")
              for metric in ("recall of twins", "F1")}

@@ -656,7 +656,7 @@ all(torch.equal(one, other) for one, other in both_states)
 # defer the balance to the last steps. Freeze batch norm with the rest. The cell below writes this chapter's results, from which the first
 # page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 gained = {dataset: [difference(results, name, reference, "balanced accuracy", dataset=dataset)
                     for name, reference in (("cRT", "baseline"), ("cRT", "logit adjustment"))]
           for dataset in both}

@@ -731,7 +731,7 @@ pd.DataFrame({name: [f"{100 * float(share):.1f}" for share in found] for name, f
 # batch, plain oversampling. Three experts stand level with the free correction, and they trade t-shirts for shirts; whether a
 # larger τ does the same was not tried. The cell below writes this chapter's results, from which the first page of the book is made.
 
-# %%
+# %% tags=["hide-input"]
 gained = {name: [difference(results, name, "logit adjustment", "balanced accuracy",
                             dataset=dataset) for dataset in both]
           for name in ("three experts", "EOS")}
