@@ -51,6 +51,13 @@ def test_the_list_says_what_each_does_and_names_its_source():
     assert "references.html" not in rows["weighted sampler"], "the source of another heading is not its own"
 
 
+def test_what_a_technique_does_comes_from_its_head_or_from_helpers_where_the_chapter_is_silent():
+    rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td>', techniques.table(CHAPTERS)))
+    assert [name for name, what in rows.items() if not what] == []
+    assert rows["EOS"].startswith("Expansive oversampling") and rows["cRT"].startswith("Classifier re-training")
+    assert rows["affine"].startswith("Turn, move, scale and shear") and "`" not in "".join(rows.values())
+
+
 def test_a_hook_inside_partial_is_named():
     assert techniques._function(ast.parse("partial(ohem, share=0.25)", mode="eval").body) == "ohem"
     assert techniques._function(ast.parse("0.5", mode="eval").body) == "0.5"

@@ -18,8 +18,8 @@ def table(chapters: list[str]) -> str:
     for chapter in chapters:
         found = listed(chapter)
         about = definitions(chapter) if found else {}
-        for name, hooks in found.items():
-            what, source = next((about[part] for _, part in hooks if part in about), ("", ""))
+        for name, hooks in (found | {name: own for name, own in heads(chapter).items() if name in found}).items():
+            what, source = next((about[part] for _, part in hooks if part in about), (of_helpers(hooks), ""))
             used = "<br>".join(f"<code>{escape(hook)}</code> {escape(part)}" for hook, part in hooks)
             place = recorded.link(chapter, recorded.short(chapter))
             rows.append([escape(name), CODE.sub(r"<code>\1</code>", escape(what)), used, source, place])
@@ -40,6 +40,28 @@ def listed(chapter: str) -> dict[str, list[tuple[str, str]]]:
                     for key, entry in zip(node.value.keys, node.value.values, strict=True)
                     if isinstance(key, ast.Constant) and isinstance(entry, ast.Dict)}
     return {}
+
+
+def heads(chapter: str) -> dict[str, list[tuple[str, str]]]:
+    """The functions of techniques that put heads of their own on one shared training: the head says what each is."""
+    found = {}
+    for node in ast.walk(ast.parse(catalogue.text(chapter))):
+        if isinstance(node, ast.keyword) and node.arg == "heads" and isinstance(node.value, ast.Dict):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                inner = [part.id for part in ast.walk(value) if isinstance(part, ast.Name) and part.id != "partial"]
+                special = next((name for name in inner if name != "head_on"), inner[0])
+                found[key.value] = [("head", special), ("procedure", "two_stages")]
+    return found
+
+
+def of_helpers(hooks: list[tuple[str, str]]) -> str:
+    """What the functions of `helpers` do that a technique is made of, in the first words of their docstrings."""
+    from helpers import stages, training
+
+    told = [(getattr(module, part).__doc__ or "") for _, part in hooks for module in (training, stages)
+            if callable(getattr(module, part, None))]
+    said = [re.split(r";|\.(?:\s|$)", " ".join(doc.split()))[0] for doc in dict.fromkeys(told)]
+    return " ".join(f"{one}." for one in said)
 
 
 def _function(node: ast.expr) -> str:

@@ -117,7 +117,7 @@ def equal_counts(split, seed):
 # $$\tilde x = x + u\,(x_e - x), \qquad u \in [0, 1]$$
 #
 # SMOTE ([Chawla et al., 2002](../../book/references.md#chawla2002)) does the same with neighbours of the *own* class, and so never leaves
-# the range.
+# the range ([Dablain et al., 2022](../../book/references.md#dablain2022)).
 
 # %% tags=["hide-input"]
 def neighbours(features, rows, k=10):
