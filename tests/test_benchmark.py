@@ -279,6 +279,17 @@ def test_the_form_holds_every_answer_and_the_table_all_of_them(book):
     assert "images with a handful (below 10) or with hundreds or more." in shown
 
 
+def test_a_threshold_is_said_to_leave_a_ranking_of_two_classes_as_it_is(monkeypatch):
+    kind = ("text", guide.HUNDREDS)
+    monkeypatch.setattr(guide, "cells", lambda *_: {(*kind, "the data", "a ranking"): "measured",
+                                                    ("a graph", guide.HUNDREDS, "the data", "a ranking"): "measured"})
+    data = re.search(r'<script type="application/json">(.*?)</script>', guide.page("book", []), flags=re.DOTALL)[1]
+    answers = json.loads(data)
+    assert answers["|".join((*kind, "only the threshold", "a ranking"))].startswith("a threshold changes no ranking")
+    assert answers["|".join((*kind, "the data", "a ranking"))] == "measured"
+    assert not any(place.startswith("a graph") and "threshold" in place for place in answers), "four classes"
+
+
 def test_the_guide_knows_what_each_technique_on_text_and_graphs_changes():
     """A renamed technique would fall among the rest without a word."""
     trees = [name for name in guide.TREES if name != "threshold from validation"]

@@ -45,6 +45,10 @@ FEW_TRIED = ("logistic regression, 8 labelled", "one-class SVM", "Isolation Fore
 FEW_AIMS = {"a ranking": ("PR-AUC", True), "few false alarms": ("recall at 5 % false alarms", True)}
 THRESHOLD = "logit adjustment"
 NOTHING = "nothing is clear of the baseline after Holm"
+# What needs no comparison: of two classes, a threshold leaves the order as it is.
+OF_TWO = ("text", "a table")
+NO_RANKING = ("a threshold changes no ranking of two classes; choose it on validation for the precision that you need "
+              '(<a href="../notebooks/foundations/metrics_and_thresholds.html">Metrics and thresholds</a>)')
 EMPTY = "*Here stands the guide. This is a preview without results: `make book` makes it.*"
 
 
@@ -181,9 +185,11 @@ def page(profile: str, chapters: list[str]) -> str:
     if not found:
         return EMPTY
     kinds = list(dict.fromkeys(place[:2] for place in found))
+    known = {(*kind, "only the threshold", aim): NO_RANKING for kind in kinds if kind[0] in OF_TWO
+             for aim in ("a ranking", "few false alarms")} | found
     rows = [[escape(f"{', '.join(kind)}: {change}"),
-             *(found.get((*kind, change, aim), "<em>no evidence in this book</em>") for aim in AIMS)]
-            for kind in kinds for change in CHANGES if any(place[:3] == (*kind, change) for place in found)]
+             *(known.get((*kind, change, aim), "<em>no evidence in this book</em>") for aim in AIMS)]
+            for kind in kinds for change in CHANGES if any(place[:3] == (*kind, change) for place in known)]
     data = list(dict.fromkeys(kind for kind, _ in kinds))
     asked = [("Your data", data), ("Of the rarest class you have", list(COUNTS)), ("You may change", list(CHANGES)),
              ("You are paid for", list(AIMS))]
@@ -191,7 +197,7 @@ def page(profile: str, chapters: list[str]) -> str:
     options = {name: "".join(f"<option{' selected' * (one in first)}>{escape(one)}</option>" for one in some)
                for name, some in asked}
     fields = "".join(f"<label>{name} <select>{some}</select></label>" for name, some in options.items())
-    answered = json.dumps({"|".join(place): answer for place, answer in found.items()}, ensure_ascii=False)
+    answered = json.dumps({"|".join(place): answer for place, answer in known.items()}, ensure_ascii=False)
     answered = answered.replace("<", "\\u003c")
     total = len(data) * len(COUNTS) * len(CHANGES) * len(AIMS)
     return "\n\n".join([

@@ -37,9 +37,14 @@ document.addEventListener("DOMContentLoaded", () => {
     const answers = JSON.parse(form.querySelector("script").textContent);
     const show = () => {
       const place = [...form.querySelectorAll("select")].map((choice) => choice.value);
-      const own = Object.keys(answers).map((key) => key.split("|")).filter((key) => key[0] === place[0]);
-      const counts = [...new Set(own.map((key) => key[1]))];
-      const elsewhere = counts.includes(place[1]) ? "" : ` For ${place[0]} it knows ${counts.join(" and ")}.`;
+      let known = Object.keys(answers).map((key) => key.split("|"));
+      let elsewhere = "";  // what it knows, from the first choice that leads nowhere
+      for (let at = 0; at < place.length && !elsewhere; at++) {
+        const further = known.filter((key) => key[at] === place[at]);
+        const others = [...new Set(known.map((key) => key[at]))];
+        if (!further.length) elsewhere = ` For ${place.slice(0, at).join(", ")} it knows: ${others.join("; ")}.`;
+        known = further;
+      }
       form.querySelector("output").innerHTML = answers[place.join("|")] ?? `No evidence in this book.${elsewhere}`;
     };
     form.addEventListener("change", show);
