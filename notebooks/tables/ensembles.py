@@ -464,7 +464,8 @@ COLUMNS = ["PR-AUC", "balanced accuracy", "balanced accuracy at one half",
            "recall at 80 % precision", "Brier score"]
 means = pd.DataFrame({metric: by_table(results, metric).mean(axis=1) for metric in COLUMNS})
 means = 100 * means.loc[ordering.index]
-means.style.format("{:.1f}", na_rep="–")
+in_percent = means.map(lambda value: f"{value:.1f}").replace("nan", "–")
+in_percent.rename_axis(columns="technique", index=None)
 
 # %% tags=["remove-input"]
 plain = tables[(tables.technique == "XGBoost") & (tables.metric == "balanced accuracy at one half")]
