@@ -240,6 +240,14 @@ def test_a_sentence_is_shown_without_the_quotes_of_python_and_other_values_as_th
     assert [output.data["text/plain"] for output in shown] == ["It's 5 of 7", *said[1:]]
 
 
+def test_a_table_whose_index_has_a_name_has_a_head_of_one_row():
+    named = pd.DataFrame({"F1": [1], "ECE": [2]}, index=pd.Index(["a"], name="technique"))
+    head = website.NAMED.sub(r"\1\3\2", named.to_html()).split("</thead>")[0]
+    assert re.findall(r"<th>(.*?)</th>", head) == ["technique", "F1", "ECE"] and head.count("<tr") == 1
+    for other in (named.rename_axis(None), named.rename_axis(None).rename_axis(columns="technique")):
+        assert website.NAMED.sub(r"\1\3\2", other.to_html()) == other.to_html()
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_chapter_types_its_minutes(chapter):
     assert '**Time.** <span class="minutes">' in catalogue.source(chapter).read_text(encoding="utf-8")

@@ -18,6 +18,9 @@ import recorded
 from catalogue import Trouble, escape
 
 VERDICT = re.compile(r'(<span class="verdict">).*?(</span>)', re.DOTALL)
+# The head of a table whose index has a name: the row of columns, then one for the name alone. One row says both.
+NAMED = re.compile(r"(<tr[^>]*>\s*)<th></th>((?:\s*<th[^>]*>[^<]*</th>)+\s*</tr>)\s*"
+                   r"<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)+\s*</tr>(?=\s*</thead>)")
 MINUTES = re.compile(r'(<span class="minutes">).*?(</span>)', re.DOTALL)
 TWICE = re.compile(r'(## (.+)\n\n<div class="admonition note">\n)<p class="admonition-title">\2</p>\n')
 OUTSIDE = re.compile(r"\]\(\.\./(?!notebooks/)([\w./-]+)(?:#(\w+))?\)")
@@ -82,10 +85,12 @@ def staged(chapter: str, profile: str):
         images = [o for o in cell.get("outputs", []) if any(kind.startswith("image/") for kind in o.get("data", {}))]
         if images:  # what a plotting call returns says nothing to a reader
             cell.outputs = [o for o in cell.outputs if set(o.get("data", {})) != {"text/plain"}]
-        for output in cell.get("outputs", []):  # a sentence is read, not typed: without its quotes
-            said = output.get("data", {}).get("text/plain", "")
+        for output in cell.get("outputs", []):
+            said, table = (output.get("data", {}).get(kind, "") for kind in ("text/plain", "text/html"))
             if said[:1] in ("'", '"') and isinstance(sentence := _literal(said), str):
-                output.data["text/plain"] = sentence
+                output.data["text/plain"] = sentence  # a sentence is read, not typed: without its quotes
+            if table:
+                output.data["text/html"] = NAMED.sub(r"\1\3\2", table)
         if images and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
             raise Trouble(f"{chapter}: a figure without alt text; write mystnb={{\"image\": {{\"alt\": \"…\"}}}} "
                           f"after the # %% of the cell\n\n{cell.source}")
