@@ -137,8 +137,9 @@ class Claim:
                    if self.refuted and self.status == "refuted" else "")
         folded = (f"<details><summary>How it is checked</summary><pre>{html.escape(self.source)}</pre></details>"
                   if self.source else "")
+        each = ";<br>".join(html.escape(part) for part in self.detail.split("; "))
         return (f'<div class="claim claim-{kind}"><p><strong>{html.escape(self.sentence)}</strong></p>{instead}'
-                f"<p><em>{html.escape(self._verdict())}</em> – {html.escape(self.detail)}</p>{folded}</div>")
+                f"<p><em>{html.escape(self._verdict())}</em> – {each}</p>{folded}</div>")
 
 
 def claim(sentence: str, check: Check, refuted: str | None = None) -> Claim:

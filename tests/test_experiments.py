@@ -335,6 +335,7 @@ def test_a_refuted_claim_says_what_is_there(monkeypatch, tmp_path):
 def test_a_sentence_is_escaped_on_the_page():
     shown = claim("<script>alert(1)</script>", claims.Check(True, "<b>"))._repr_html_()
     assert "<script>" not in shown and "&lt;b&gt;" in shown
+    assert "the boots&#x27; +1.0;<br>two" in claim("x", claims.Check(True, "the boots' +1.0; two"))._repr_html_()
 
 
 def test_records_come_with_a_manifest(tmp_path, monkeypatch):
