@@ -532,8 +532,9 @@ claim("What rare shirts lose, common t-shirts win: the long tail lifts their rec
 # **Alone.** Balance first; a mix can only follow.
 #
 # **Short training.** A mix pays where a network would otherwise memorise, and the gains in the papers named above come from
-# hundreds of passes over the data. Here there are few, yet the plain network has learned its training images well, and the digits
-# by heart:
+# hundreds of passes over the data. What becomes of MixUp and CutMix with four times the steps, [the
+# benchmark](../../book/benchmark.md) says. Here there are few, yet the plain network has learned its training images well, and the
+# digits by heart:
 
 # %% tags=["hide-input"]
 losses = {name: np.mean([arena.history["baseline", seed][-1]["loss"] for seed in SEEDS])
