@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import execution
 import pytest
 from filelock import FileLock
 
@@ -343,6 +345,14 @@ def test_a_build_of_some_chapters_runs_these_and_shows_no_old_numbers_of_the_oth
 
 
 # ---------------------------------------------------------------- seeds as jobs
+
+def test_a_line_of_a_build_is_written_in_one_piece(monkeypatch):
+    """Chapters run side by side and share one output."""
+    written = []
+    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(write=written.append, flush=lambda: None))
+    execution.say("[1/2] part/one …")
+    assert written == ["[1/2] part/one …\n"]
+
 
 @pytest.mark.slow
 def test_where_seeds_are_jobs_the_first_goes_ahead_and_the_chapter_comes_last(book):

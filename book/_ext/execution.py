@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -95,6 +96,12 @@ def _keep_times(folder: Path, took: float) -> None:
     told.unlink()
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: `print` writes its end apart, and chapters that run side by side would mix."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def called(chapter: str) -> str:
     """Its place in the book and its name, as the lines of a build begin."""
     chapters = catalogue.in_order()
@@ -119,13 +126,13 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     manifest.unlink(missing_ok=True)
     try:
         chosen = prepare(chapter, profile, folder, catalogue.build_folder())
-        print(f"{called(chapter)} …", flush=True)
+        say(f"{called(chapter)} …")
         ran = run(chapter, folder, chosen)
         if not manifest.is_file():
             raise Failed(f"{chapter} ran, but wrote no {manifest.name}: its last code cell must call record(…)")
     except Failed as failure:
         log.write_text(f"{failure}\n", encoding="utf-8")
-        print(f"{called(chapter)} failed", flush=True)
+        say(f"{called(chapter)} failed")
         raise SystemExit(1) from None
 
     slowest = sorted(((cell.metadata.get("papermill", {}).get("duration") or 0, cell.source.strip().splitlines()[-1])
@@ -141,7 +148,7 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(ran, folder / "output.ipynb")
     (folder / "output.ipynb").replace(output)
-    print(f"{called(chapter)}: {took(started)}", flush=True)
+    say(f"{called(chapter)}: {took(started)}")
     lines = [f"{chapter} ran in {time.time() - started:.1f} s; its slowest cells, by their last lines:",
              *(f"{seconds:8.1f} s  {line}" for seconds, line in slowest)]
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -155,13 +162,13 @@ def fill(chapter: str, profile: str, seed: int, log: Path) -> None:
     """
     started, name = time.time(), f"{called(chapter)}, seed {seed}"
     folder = catalogue.run_folder(chapter, profile).with_name(f"{chapter.split('/')[1]}-seed-{seed}")
-    print(f"{name} …", flush=True)
+    say(f"{name} …")
     try:
         run(chapter, folder, prepare(chapter, profile, folder, folder / "build", seed))
         said = f"{name}: {took(started)}"
     except Failed as failure:
         said = f"{name}: {took(started)}, stopped early: {str(failure).rstrip().splitlines()[-1]}"
-    print(said, flush=True)
+    say(said)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{said}\n", encoding="utf-8")
     shutil.rmtree(folder)
