@@ -530,7 +530,7 @@ under = compare({name: at_its_rate(name) for name in tested}, partial(damaged, d
 # %% [markdown]
 # Look for rows that are high everywhere and for rows that are high in one column only.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of balanced accuracy: a technique a row, clean and five kinds of damage as columns, the number in each cell. Affine and RandAugment stand out under turns and Cutout under holes; low contrast is hard for all."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Heat map of balanced accuracy: a technique a row, clean and five kinds of damage as columns, the number in each cell. Affine is among the best under turns and Cutout under holes; low contrast is hard for all."}}
 def by_damage(name):
     """Balanced accuracy under each kind of damage, a seed a row."""
     found = [[recall_per_class(said, truth, 10).mean() for said, truth in

@@ -307,8 +307,8 @@ claim("Batches eight times as large do not prevent it.",
 f"rare points found by the accuracy-best rule: {norm.cdf(4 / 2 - np.log(1000) / 4):.0%}"
 
 # %% [markdown]
-# Its ranking is almost perfect; its *threshold* aims at accuracy, and after these steps it finds even less than that rule. Remember
-# this difference: a ranking that is learned, and a threshold that is a choice.
+# Its ranking is almost perfect; its *threshold* aims at accuracy. Remember this difference: a ranking that is learned, and a
+# threshold that is a choice.
 
 # %% [markdown]
 # ## Boosting looks for what is hard

@@ -173,7 +173,7 @@ def at_ratio(truth, score, decision, ratio):
 RATIOS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 moved = pd.DataFrame({ratio: at_ratio(truth, score, score > 0.05, ratio) for ratio in RATIOS}).T
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Metrics of one fixed classifier against the ratio in the test set. ROC-AUC, balanced accuracy, G-mean and recall are flat; PR-AUC falls to a third, and F1, MCC and precision to almost nothing."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Metrics of one fixed classifier against the ratio in the test set. ROC-AUC, balanced accuracy, G-mean and recall are flat; PR-AUC falls far, and F1, MCC and precision to almost nothing."}}
 figure, axes = plt.subplots(1, 2, sharey=True)
 for ax, names in zip(axes, (("ROC-AUC", "balanced accuracy", "G-mean", "recall"),
                             ("PR-AUC", "MCC", "F1", "precision")), strict=True):

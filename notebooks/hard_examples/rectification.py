@@ -454,8 +454,8 @@ celeba = published_per_class("CelebA", "balanced accuracy")
 celeba.set_axis([f"{name} 1:{ratio}" for name, ratio in ATTRIBUTES.items()], axis=1)
 
 # %% [markdown]
-# Note what the table lacks: a moved threshold. For balanced accuracy it is the cheapest thing to try; on the marks above, class
-# weights did better.
+# Note what the table lacks: a moved threshold. For balanced accuracy it is the cheapest thing to try; compare it with class weights
+# on the marks above.
 
 # %% [markdown]
 # ## Try it

@@ -604,7 +604,7 @@ summary(results, COLUMNS, dataset=DIGITS)
 # Now set them beside the free correction, seed by seed, in both arenas. A filled dot is clear of zero after Holm's correction for
 # its panel. What ended at chance in some run is left out of the picture, and named below it.
 
-# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, with intervals. The logit-adjusted loss lies on the line for digits and half a point to its left for garments; class weights and focal loss are behind the line in both."}}
+# %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in both arenas, with intervals. The logit-adjusted loss lies on the line or close to it in both; class weights and focal loss are behind it."}}
 shown = [name for name in results.technique.unique()
          if name not in (*collapsed(results), "logit adjustment", "balanced data")]
 plots.both_arenas(results, techniques=shown);

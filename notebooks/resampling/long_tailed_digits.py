@@ -405,7 +405,7 @@ claim("The weighted sampler and label shuffling are as good as oversampling in b
               "point; the margin is one.")
 
 # %% [markdown]
-# Class-aware sampling stands with these two: see the figure.
+# Class-aware sampling we left out of that sentence: see the figure.
 
 # %% tags=["remove-input"]
 claim("Images that noise disturbs do worse than the same images again, in both arenas; so do "

@@ -343,7 +343,7 @@ results = pd.concat([tidy(distinct(table, DATA, ROWS).name, name, seed, found) f
 # seeds, in percent; the stronger the colour, the further behind the best of its column. The best mean over all tables is at the
 # top.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean PR-AUC of every method on every table in percent, the best mean on top; a cell is the darker, the further it is behind the best of its column."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean PR-AUC of every method on every table in percent, the best mean on top; a cell is the stronger in colour, the further it is behind the best of its column."}}
 def heat(table):
     """Percents in cells; the darker, the further behind the best of the column."""
     ax = plt.subplots(figsize=(7.5, 0.9 + 0.25 * len(table)))[1]
