@@ -339,9 +339,9 @@ claim("This is what looking is good for: on garments dynamic sampling lifts the 
 
 # %% [markdown]
 # A balanced sampler gives every class the same. The shirts need more, not because they are the rarest, which they are not, but
-# because they look like t-shirts and pullovers. With augmentation, dynamic sampling notices. Other classes pay for it: see their
-# bars. (The first edition of this book found dynamic sampling to be no better than samplers that look at nothing. It looked at the
-# digits alone, and at no worst class.)
+# because they look like t-shirts and pullovers. With augmentation, dynamic sampling notices. Other classes pay for it: see the
+# figure. (The first edition of this book found dynamic sampling to be no better than samplers that look at nothing. It looked at
+# the digits alone, and at no worst class.)
 #
 # ## When this does not help
 #
