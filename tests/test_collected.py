@@ -233,11 +233,14 @@ def test_a_sentence_is_shown_without_the_quotes_of_python_and_other_values_as_th
     cell = next(cell for cell in nb.cells if cell.cell_type == "code")
     said = ["'It\\'s 5 of 7'", "['a', 'b']", "'a' + 'b'"]
     cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": one}, execution_count=1) for one in said]
+    table = pd.DataFrame({"F1": [1]}, index=pd.Index(["a"], name="technique")).to_html()
+    cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": table}))
     target = tmp_path / f"notebooks/book/{DIGITS}.ipynb"
     target.parent.mkdir(parents=True)
     nbformat.write(nb, target)
-    shown = next(cell for cell in website.staged(DIGITS, "book").cells if cell.get("outputs")).outputs
+    *shown, last = next(cell for cell in website.staged(DIGITS, "book").cells if cell.get("outputs")).outputs
     assert [output.data["text/plain"] for output in shown] == ["It's 5 of 7", *said[1:]]
+    assert re.findall(r"<th>(.*?)</th>", last.data["text/html"]) == ["technique", "F1", "a"]
 
 
 def test_a_table_whose_index_has_a_name_has_a_head_of_one_row():

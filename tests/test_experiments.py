@@ -338,6 +338,13 @@ def test_a_sentence_is_escaped_on_the_page():
     assert "the boots&#x27; +1.0;<br>two" in claim("x", claims.Check(True, "the boots' +1.0; two"))._repr_html_()
 
 
+def test_runs_are_counted_on_each_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_BUILD", str(tmp_path))
+    rows = [read.tidy(name, "a", seed, {"accuracy": 0.5}) for name in ("one", "two") for seed in range(3)]
+    counted = record("part/chapter", pd.concat(rows), verdict="so", seeds=[0, 1, 2], steps=5)
+    assert counted.loc["fair"].tolist() == [1, 6]
+
+
 def test_records_come_with_a_manifest(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_PROFILE", "smoke")
     table = results(a=[0.9], b=[0.8])
