@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ class Check:
     real : bool
         Whether they come from real data.
     gap : Interval, optional
-        What was measured: a paired difference, say.
+        What was measured: a paired difference, or a value (`between`), which nothing is tested against: its p is NaN.
     """
 
     holds: bool
@@ -38,8 +38,7 @@ class Check:
 
     def __and__(self, other: Check) -> Check:
         """Both must hold; the weaker of the two measurements, by its p-value, stands for both."""
-        gaps = [gap for gap in (self.gap, other.gap) if gap is not None]
-        weaker = max(gaps, key=lambda gap: -1 if np.isnan(gap.p) else gap.p) if gaps else None
+        weaker = max((self.gap, other.gap), key=_weakness)
         return Check(self.holds and other.holds, f"{self.detail}; {other.detail}", self.real and other.real, weaker)
 
 
@@ -52,9 +51,14 @@ def all_of(checks: Iterable[Check]) -> Check:
     Check(holds=False, detail='two (the weakest of 3)', real=True, gap=None)
     """
     checks = list(checks)
-    weakest = max(checks, key=lambda check: (not check.holds, check.gap.p if check.gap else 0))
+    weakest = max(checks, key=lambda check: (not check.holds, _weakness(check.gap)))
     return Check(all(check.holds for check in checks), f"{weakest.detail} (the weakest of {len(checks)})",
                  all(check.real for check in checks), weakest.gap)
+
+
+def _weakness(gap: Interval | None) -> float:
+    """To tell the weakest of several: the p-value, below it what has none, last what was not measured."""
+    return -2 if gap is None else -1 if np.isnan(gap.p) else gap.p
 
 
 def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
@@ -111,7 +115,7 @@ def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np
     found = mean(results, technique, metric, **which)
     where = f" on {which['dataset']}" if which.get("dataset") else ""
     detail = f"{technique}{where}, {metric}: {found:{'' if metric == 'seconds' else '%'}}, {_counted(results, found)}"
-    return Check(bool(low <= found.low and found.high <= high), detail, is_real(results), found)
+    return Check(bool(low <= found.low and found.high <= high), detail, is_real(results), replace(found, p=np.nan))
 
 
 made: list[dict] = []
@@ -176,7 +180,7 @@ def claim(sentence: str, check: Check, refuted: str | None = None) -> Claim:
     measured = gap is not None and np.isfinite(gap.low)
     made.append({"sentence": sentence, "status": status, "acknowledged": refuted, "detail": check.detail,
                  "difference": [gap.mean, gap.low, gap.high] if measured else None,
-                 "n": gap.n if gap is not None else None, "p": gap.p if measured else None})
+                 "n": gap.n if gap is not None else None, "p": gap.p if measured and np.isfinite(gap.p) else None})
     return Claim(sentence, status, check.detail, refuted, _cell(), reason)
 
 

@@ -23,12 +23,12 @@ mpl.rcParams.update({
     "lines.linewidth": 1.8,
 })
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, and some darker ones. The strong baselines have their
-# own; the techniques of a chapter take the others in turn, and a technique keeps its colour in every chapter.
+# Okabe and Ito's colours, which colour-blind readers tell apart, and some that lie far from them. The strong baselines
+# have their own; the techniques of a chapter take the others in turn, and a technique keeps its colour everywhere.
 _FIXED = {"baseline": "#555555", "random oversampling": "#0072B2", "logit adjustment": "#D55E00",
           "balanced data": "#000000"}
-_OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B", "#35978F", "#C51B7D",
-           "#7F7F00", "#A6611A", "#4D4DFF", "#00B3B3", "#800000")
+_OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B", "#113377", "#C51B7D",
+           "#77BB00", "#9977FF", "#4D4DFF", "#99AA88", "#800000")
 _CHAPTERS = (
     ("random undersampling", "weighted sampler", "class-aware sampling", "label shuffling", "SMOTE",
      "noise-added oversampling", "linear model", "class weights", "dynamic sampling"),

@@ -266,14 +266,17 @@ KNOWN = {**FELL, "sentence": "A third helps.", "acknowledged": "We expected a ga
 BARE = {**HELD, "sentence": "The ink is grey.", "difference": None, "n": None, "p": None, "p_holm": None}
 
 
+LEVEL = {**HELD, "sentence": "The GCN is as published.", "difference": [0.886, 0.872, 0.9], "p": None, "p_holm": None}
+
+
 def ledger_of(build, *claims, chapter=DIGITS, **facts):
     build(chapter, claims=list(claims), **facts)
     return text_of(ledger.page("book", CHAPTERS))
 
 
 def test_the_ledger_counts_what_held_and_what_chance_alone_would_give(build):
-    said = ledger_of(build, HELD, FELL, KNOWN, BARE)
-    assert "Of 4 claims, **2 held and 2 were refuted**. 1 of the refuted is acknowledged in the chapter." in said
+    said = ledger_of(build, HELD, FELL, KNOWN, BARE, LEVEL)
+    assert "Of 5 claims, **3 held and 2 were refuted**. 1 of the refuted is acknowledged in the chapter." in said
     assert "3 of the judged claims rest on a test of a difference." in said
     assert "1 of those that held stay significant" in said
     assert ledger.by_chance([HELD] * 60 + [FELL] * 20 + [BARE] * 7) == (80, 2.0)
@@ -281,13 +284,14 @@ def test_the_ledger_counts_what_held_and_what_chance_alone_would_give(build):
 
 
 def test_a_row_of_the_ledger_holds_difference_interval_seeds_and_adjusted_p(build):
-    build(DIGITS, claims=[HELD, FELL, KNOWN, BARE])
+    build(DIGITS, claims=[HELD, FELL, KNOWN, BARE, LEVEL])
     rows = re.findall(r'<tr><th scope="row">(.*?)</tr>', ledger.page("book", CHAPTERS))
     assert [" ".join(text_of(row).split()) for row in rows] == [
         "A <b>remedy</b> helps. +2.0 points held +2.0 +1.0 to +3.0 5 < .001",
         "Another helps too. +2.0 points refuted −0.4 −2.0 to +1.2 5 1.000",
         "A third helps. We expected a gain, and there is none. refuted −0.4 −2.0 to +1.2 5 1.000",
-        "The ink is grey. +2.0 points held – – – –"]
+        "The ink is grey. +2.0 points held – – – –",
+        "The GCN is as published. +2.0 points held 88.6 87.2 to 90.0 5 –"]
     assert 'class="status status-refuted"' in rows[1]
     assert f'href="../notebooks/{DIGITS}.html"' in ledger.page("book", CHAPTERS)
 

@@ -145,6 +145,20 @@ def test_checks():
     assert not (better(table, "good", "bad") & better(table, "bad", "good")).holds
 
 
+def test_a_value_is_tested_against_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_PROFILE", "book")
+    table = results(good=[0.9, 0.91, 0.92], bad=[0.8, 0.82, 0.81])
+    level = between(table, "good", "balanced accuracy", 0.88, 0.94)
+    gap = better(table, "good", "bad")
+    assert (level & gap).gap is gap.gap and all_of([level, gap, level]).gap is gap.gap
+    claim("as published", level)
+    claim("ahead", gap)
+    record("part/chapter", table, verdict="so", seeds=[0, 1, 2], steps=5)
+    first, second = json.loads((tmp_path / "results/book/part-chapter.json").read_text())["claims"]
+    assert (first["p"], first["p_holm"]) == (None, None) and first["difference"][0] == pytest.approx(0.91)
+    assert second["p_holm"] == second["p"], "the value above is no test that this one is counted with"
+
+
 def test_as_good_as_needs_the_whole_interval_inside_the_margin():
     table = results(a=[0.900, 0.905, 0.910], b=[0.901, 0.904, 0.911], wide=[0.80, 0.905, 0.99],
                     low=[0.88, 0.886, 0.889])

@@ -1,5 +1,8 @@
 """Figures that the chapters share: one colour a technique, intervals that are what they say."""
 
+import itertools
+
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import colors
@@ -28,6 +31,18 @@ def test_two_techniques_of_one_colour_are_refused():
 @pytest.mark.parametrize("chapter", plots._CHAPTERS)
 def test_the_techniques_of_a_chapter_differ_from_each_other_and_from_the_baselines(chapter):
     assert len(set(plots.colours([*plots._FIXED, *chapter]).values())) == len(plots._FIXED) + len(chapter)
+
+
+def test_no_two_colours_lie_close():
+    def oklab(code):  # Ottosson (2020)
+        part = np.array(colors.to_rgb(code))
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        cones = np.cbrt(linear @ [[0.4122, 0.2119, 0.0883], [0.5363, 0.6807, 0.2817], [0.0514, 0.1074, 0.6300]])
+        return cones @ [[0.2105, 1.9780, 0.0259], [0.7936, -2.4286, 0.7828], [-0.0041, 0.4506, -0.8087]]
+
+    close = [(one, other) for one, other in itertools.combinations([*plots._FIXED.values(), *plots._OTHERS], 2)
+             if np.linalg.norm(oklab(one) - oklab(other)) < 0.115]
+    assert not close, f"a reader would take one for the other: {close}"
 
 
 def test_a_dot_is_filled_where_holm_leaves_it_clear():

@@ -113,7 +113,7 @@ def table(chapter: str, claims: list[dict]) -> str:
     """The claims of one chapter."""
     rows = [[f'{escape(claim["sentence"])}<small>{escape(remark(claim))}</small>', state(claim), *numbers(claim)]
             for claim in claims]
-    head = ["Claim", "Status", "Difference", "95 % interval", "Seeds", "p (Holm)"]
+    head = ["Claim", "Status", "Difference or value", "95 % interval", "Seeds", "p (Holm)"]
     return (f"{recorded.link(chapter, 'To the chapter')}\n\n"
             + recorded.wide(f"Claims of {recorded.short(chapter)}", head, rows, kind="claims"))
 
@@ -130,13 +130,10 @@ def state(claim: dict) -> str:
 
 
 def numbers(claim: dict) -> list[str]:
-    """Difference, interval, seeds and p, a dash for each that the claim does not have."""
-    def signed(value):
-        return f"{100 * value:+z.1f}".replace("-", "−")
-
+    """Difference with its sign, or a value that was tested against nothing; interval, seeds and p; a dash where none."""
     gap, n, p = claim.get("difference"), claim.get("n"), claim.get("p_holm")
-    span = f"{signed(gap[1])} to {signed(gap[2])}" if gap and gap[1] is not None and gap[1] == gap[1] else "–"
-    return [signed(gap[0]) if gap else "–", span, str(n or "–"),
+    mean, low, high = (f"{100 * value:{'z' if p is None else '+z'}.1f}".replace("-", "−") for value in gap or [0, 0, 0])
+    return [mean if gap else "–", f"{low} to {high}" if gap else "–", str(n or "–"),
             "–" if p is None else "&lt; .001" if p < 0.001 else f"{p:.3f}".lstrip("0")]
 
 

@@ -1,5 +1,7 @@
 """A Sphinx extension: what the theme cannot be told by settings."""
 
+import inspect
+
 
 def edit_the_source(app, pagename, templatename, context, doctree):
     """Let the edit button of a chapter lead to its .py, which is the source, not to the .ipynb made from it."""
@@ -20,7 +22,14 @@ def drop_thebe(app, config):
     app.registry.css_files[:] = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
 
 
+def leave_out_defaults(app, what, name, obj, skip, options):
+    """List no default of a dataclass among its methods, where the default is a function or a class of the module."""
+    taken = inspect.isfunction(obj) or inspect.isclass(obj)
+    return True if what == "class" and taken and "." not in obj.__qualname__ else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", leave_out_defaults)
     app.connect("config-inited", drop_thebe)
     app.connect("html-page-context", edit_the_source, priority=900)  # after the theme has made its buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}

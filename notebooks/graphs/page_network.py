@@ -167,7 +167,7 @@ place = nx.spring_layout(sample, seed=0, iterations=60)
 figure, ax = plt.subplots(figsize=(7.5, 4.6))
 nx.draw_networkx_edges(sample, place, ax=ax, edge_color="#bbb", width=0.5)
 for label, name, ink in zip(range(4), network.class_names,
-                            ("#0072B2", "#E69F00", "#009E73", "#D55E00"), strict=True):
+                            ("#0072B2", "#E69F00", "#009E73", "#CC79A7"), strict=True):
     members = [page for page in sample if labels[page] == label]
     nx.draw_networkx_nodes(sample, place, members, ax=ax, node_size=22, node_color=ink, label=name)
 ax.legend(fontsize=8)
