@@ -477,10 +477,10 @@ claim("From 1:1 to 1:1,000 in the test set, PR-AUC loses more than thirty points
 others = [name for name in results.technique.unique() if name != "logit adjustment"]
 gaps = {name: difference(results, name, "logit adjustment", "balanced accuracy",
                          dataset="mammography") for name in others}
-pd.DataFrame({"minus logit adjustment": {name: f"{gap:+%}" for name, gap in gaps.items()},
-              "p": {name: gap.p for name, gap in gaps.items()},
-              "p, Holm": dict(zip(others, holm([gap.p for gap in gaps.values()]), strict=True))}
-             ).round(3)
+alone = [gap.p for gap in gaps.values()]
+shown = {name: [f"{p:.3f}" if p >= 0.001 else "below 0.001" for p in found]
+         for name, found in (("p", alone), ("p, Holm", holm(alone)))}
+pd.DataFrame({"minus logit adjustment": [f"{gap:+%}" for gap in gaps.values()], **shown}, index=others)
 
 # %% [markdown]
 # ### No threshold is best for everything
