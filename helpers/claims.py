@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from helpers.results import Interval, clearly_ahead, difference, is_real, mean, shown
 
@@ -28,18 +29,22 @@ class Check:
     real : bool
         Whether they come from real data.
     gap : Interval, optional
-        What was measured: a paired difference, or a value (`between`), which nothing is tested against: its p is NaN.
+        What was measured. Its p is that of the sentence itself: of a difference no larger than claimed, say.
+    kind : {"difference", "equality", "value"}
+        What was measured, and tested; a value is tested against nothing.
     """
 
     holds: bool
     detail: str
     real: bool = True
     gap: Interval | None = None
+    kind: str = "difference"
 
     def __and__(self, other: Check) -> Check:
         """Both must hold; the weaker of the two measurements, by its p-value, stands for both."""
-        weaker = max((self.gap, other.gap), key=_weakness)
-        return Check(self.holds and other.holds, f"{self.detail}; {other.detail}", self.real and other.real, weaker)
+        weaker = max((self, other), key=_weakness)
+        return Check(self.holds and other.holds, f"{self.detail}; {other.detail}", self.real and other.real,
+                     weaker.gap, weaker.kind)
 
 
 def all_of(checks: Iterable[Check]) -> Check:
@@ -48,17 +53,25 @@ def all_of(checks: Iterable[Check]) -> Check:
     Examples
     --------
     >>> all_of([Check(True, "one"), Check(False, "two"), Check(True, "three")])
-    Check(holds=False, detail='two (the weakest of 3)', real=True, gap=None)
+    Check(holds=False, detail='two (the weakest of 3)', real=True, gap=None, kind='difference')
     """
     checks = list(checks)
-    weakest = max(checks, key=lambda check: (not check.holds, _weakness(check.gap)))
+    weakest = max(checks, key=lambda check: (not check.holds, _weakness(check)))
     return Check(all(check.holds for check in checks), f"{weakest.detail} (the weakest of {len(checks)})",
-                 all(check.real for check in checks), weakest.gap)
+                 all(check.real for check in checks), weakest.gap, weakest.kind)
 
 
-def _weakness(gap: Interval | None) -> float:
+def _weakness(check: Check) -> float:
     """To tell the weakest of several: the p-value, below it what has none, last what was not measured."""
-    return -2 if gap is None else -1 if np.isnan(gap.p) else gap.p
+    return -2 if check.gap is None else -1 if np.isnan(check.gap.p) else check.gap.p
+
+
+def _against(gap: Interval, bound: float) -> float:
+    """Two-sided p-value of a mean of `bound`, from the 95 % interval; NaN without one."""
+    spread = (gap.high - gap.low) / 2 / stats.t.ppf(0.975, max(gap.n - 1, 1))
+    if spread == 0:
+        return float(gap.mean == bound)
+    return float(2 * stats.t.sf(abs(gap.mean - bound) / spread, max(gap.n - 1, 1)))
 
 
 def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
@@ -84,18 +97,20 @@ def better(results: pd.DataFrame, technique: str, reference: str, metric: str = 
     For a metric that is better when small (ECE, seconds), swap the two names. `which` as in `helpers.results.values`.
     """
     gap, detail = _paired(results, technique, reference, metric, which)
-    return Check(bool(gap.low > by), detail, is_real(results), gap)
+    return Check(bool(gap.low > by), detail, is_real(results), replace(gap, p=_against(gap, by)))
 
 
 def equivalent(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy",
                within: float = 0.01, **which) -> Check:
     """`technique` is as good as `reference`: the whole paired 95 % interval lies within ± the margin.
 
-    A wide interval is no evidence of equality, so it does not hold.
+    A wide interval is no evidence of equality, so it does not hold. Its p is that of the two one-sided tests, doubled
+    like any other (Schuirmann, 1987).
     """
     gap, detail = _paired(results, technique, reference, metric, which)
     inside = bool(-within <= gap.low and gap.high <= within)
-    return Check(inside, f"{detail}, margin ±{shown(within)}", is_real(results), gap)
+    p = max(_against(gap, -within), _against(gap, within)) if abs(gap.mean) < within else 1.0
+    return Check(inside, f"{detail}, margin ±{shown(within)}", is_real(results), replace(gap, p=p), "equality")
 
 
 def none_ahead(results: pd.DataFrame, names: Sequence[str], reference: str, metric: str = "balanced accuracy",
@@ -115,7 +130,8 @@ def between(results: pd.DataFrame, technique: str, metric: str, low: float = -np
     found = mean(results, technique, metric, **which)
     where = f" on {which['dataset']}" if which.get("dataset") else ""
     detail = f"{technique}{where}, {metric}: {found:{'' if metric == 'seconds' else '%'}}, {_counted(results, found)}"
-    return Check(bool(low <= found.low and found.high <= high), detail, is_real(results), replace(found, p=np.nan))
+    inside = bool(low <= found.low and found.high <= high)
+    return Check(inside, detail, is_real(results), replace(found, p=np.nan), "value")
 
 
 made: list[dict] = []
@@ -180,7 +196,8 @@ def claim(sentence: str, check: Check, refuted: str | None = None) -> Claim:
     measured = gap is not None and np.isfinite(gap.low)
     made.append({"sentence": sentence, "status": status, "acknowledged": refuted, "detail": check.detail,
                  "difference": [gap.mean, gap.low, gap.high] if measured else None,
-                 "n": gap.n if gap is not None else None, "p": gap.p if measured and np.isfinite(gap.p) else None})
+                 "kind": check.kind, "n": gap.n if gap is not None else None,
+                 "p": gap.p if measured and np.isfinite(gap.p) else None})
     return Claim(sentence, status, check.detail, refuted, _cell(), reason)
 
 

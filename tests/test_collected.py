@@ -266,7 +266,9 @@ KNOWN = {**FELL, "sentence": "A third helps.", "acknowledged": "We expected a ga
 BARE = {**HELD, "sentence": "The ink is grey.", "difference": None, "n": None, "p": None, "p_holm": None}
 
 
-LEVEL = {**HELD, "sentence": "The GCN is as published.", "difference": [0.886, 0.872, 0.9], "p": None, "p_holm": None}
+LEVEL = {**HELD, "sentence": "The GCN is as published.", "kind": "value", "difference": [0.886, 0.872, 0.9], "p": None,
+         "p_holm": None}
+SAME = {**HELD, "sentence": "Two are as good as each other.", "kind": "equality", "difference": [0.0, -0.002, 0.002]}
 
 
 def ledger_of(build, *claims, chapter=DIGITS, **facts):
@@ -275,11 +277,11 @@ def ledger_of(build, *claims, chapter=DIGITS, **facts):
 
 
 def test_the_ledger_counts_what_held_and_what_chance_alone_would_give(build):
-    said = ledger_of(build, HELD, FELL, KNOWN, BARE, LEVEL)
-    assert "Of 5 claims, **3 held and 2 were refuted**. 1 of the refuted is acknowledged in the chapter." in said
-    assert "3 of the judged claims rest on a test of a difference." in said
-    assert "1 of those that held stay significant" in said
-    assert ledger.by_chance([HELD] * 60 + [FELL] * 20 + [BARE] * 7) == (80, 2.0)
+    said = ledger_of(build, HELD, FELL, KNOWN, BARE, LEVEL, SAME)
+    assert "Of 6 claims, **4 held and 2 were refuted**. 1 of the refuted is acknowledged in the chapter." in said
+    assert "3 of the judged claims rest on a test of a difference, 1 on one of an equality." in said
+    assert "2 of all that held stay significant" in said
+    assert ledger.by_chance([HELD] * 60 + [FELL] * 20 + [BARE] * 7 + [SAME] * 9) == (80, 2.0)
     assert "fragile" not in said
 
 

@@ -145,12 +145,28 @@ def test_checks():
     assert not (better(table, "good", "bad") & better(table, "bad", "good")).holds
 
 
+def test_a_sentences_p_is_that_of_what_it_claims():
+    seen = [0.031, 0.036, 0.029, 0.034, 0.03]
+    table = results(good=[0.9 + gap for gap in seen], bad=[0.9] * 5)
+    for by in (0.0, 0.01, 0.03):
+        found = better(table, "good", "bad", by=by)
+        assert found.gap.p == pytest.approx(stats.ttest_1samp(seen, by).pvalue) and found.kind == "difference"
+        assert found.holds == (found.gap.p < 0.05)
+    for within in (0.034, 0.05):
+        found = equivalent(table, "good", "bad", within=within)
+        sides = [stats.ttest_1samp(seen, -within, alternative="greater").pvalue,
+                 stats.ttest_1samp(seen, within, alternative="less").pvalue]
+        assert found.gap.p == pytest.approx(2 * max(sides)) and found.kind == "equality"
+        assert found.holds == (found.gap.p < 0.05)
+    assert equivalent(table, "good", "bad", within=0.01).gap.p == 1
+
+
 def test_a_value_is_tested_against_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_PROFILE", "book")
     table = results(good=[0.9, 0.91, 0.92], bad=[0.8, 0.82, 0.81])
     level = between(table, "good", "balanced accuracy", 0.88, 0.94)
     gap = better(table, "good", "bad")
-    assert (level & gap).gap is gap.gap and all_of([level, gap, level]).gap is gap.gap
+    assert all((both.gap, both.kind) == (gap.gap, "difference") for both in (level & gap, all_of([level, gap, level])))
     claim("as published", level)
     claim("ahead", gap)
     record("part/chapter", table, verdict="so", seeds=[0, 1, 2], steps=5)

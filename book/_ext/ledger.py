@@ -44,12 +44,18 @@ def having(claims: list[dict], status: str) -> list[dict]:
 
 
 def by_chance(claims: list[dict]) -> tuple[int, float]:
-    """How many judged claims rest on a p-value, and how many of them would hold if nothing made any difference.
+    """How many judged claims rest on a test of a difference, and how many would hold if nothing made any difference.
 
     Each is read off one side of a 95 % interval, so it is one in forty.
     """
-    tested = sum(claim["status"] in JUDGED and claim.get("p") is not None for claim in claims)
+    tested = len(tests(claims, "difference"))
     return tested, tested / 40
+
+
+def tests(claims: list[dict], kind: str) -> list[dict]:
+    """The judged claims that rest on a p-value of this kind: difference or equality."""
+    return [claim for claim in claims
+            if claim["status"] in JUDGED and claim.get("p") is not None and claim.get("kind", "difference") == kind]
 
 
 def objections(claims: list[dict]) -> dict[str, list[dict]]:
@@ -95,9 +101,11 @@ def totals(claims: list[dict]) -> str:
         said.append(f"{'All' if known == len(refuted) else known or 'None'} of the refuted "
                     f"{'is' if known == 1 else 'are'} acknowledged in the chapter.")
     if tested:
-        said.append(f"{tested} of the judged claims rest on a test of a difference. If no technique made any "
-                    f"difference, about {chance:.0f} of these would have held by chance alone. {firm} of those that "
-                    "held stay significant at 5 % when all tests of their chapter are counted (Holm).")
+        equal = len(tests(claims, "equality"))
+        said.append(f"{tested} of the judged claims rest on a test of a difference, {equal or 'none'} on one of an "
+                    f"equality. If no technique made any difference, about {chance:.0f} of the former would have held "
+                    f"by chance alone. {firm} of all that held stay significant at 5 % when all tests of their chapter "
+                    "are counted (Holm).")
     if rest:
         said.append(f"{counted(len(rest), 'claim was', 'claims were')} not judged.")
     if compared := [claim for claim in held + refuted if claim["arithmetics"]]:
@@ -130,9 +138,10 @@ def state(claim: dict) -> str:
 
 
 def numbers(claim: dict) -> list[str]:
-    """Difference with its sign, or a value that was tested against nothing; interval, seeds and p; a dash where none."""
+    """Difference with its sign, or a value that is none; interval, seeds and p; a dash for each that is not there."""
     gap, n, p = claim.get("difference"), claim.get("n"), claim.get("p_holm")
-    mean, low, high = (f"{100 * value:{'z' if p is None else '+z'}.1f}".replace("-", "−") for value in gap or [0, 0, 0])
+    sign = "z" if claim.get("kind") == "value" else "+z"
+    mean, low, high = (f"{100 * value:{sign}.1f}".replace("-", "−") for value in gap or [0, 0, 0])
     return [mean if gap else "–", f"{low} to {high}" if gap else "–", str(n or "–"),
             "–" if p is None else "&lt; .001" if p < 0.001 else f"{p:.3f}".lstrip("0")]
 
