@@ -126,7 +126,8 @@ def test_the_figure_is_drawn_from_the_records_and_its_words_are_computed(build, 
     caption = text_of(made)
     count = len(REMEDIES)
     assert f"All {4 * count} techniques of {count} chapters" in caption
-    assert f"{3 * count} of them stand beside plain random oversampling: {count} of these are" in caption
+    assert f"{3 * count} of all stand beside plain random oversampling: {count} of these are" in caption
+    assert f"Of {4 * count} techniques of {count} chapters the best and the last of each" in caption
     rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", made)  # what a phone shows in the figure's place
     assert len(rows) == count
     told = r"Long-tailed digits.*a better one \+20\.0 ± 0\.\d.*a vain one .*random oversampling \+10\.0 ± 0\.\d"

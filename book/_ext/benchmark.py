@@ -10,6 +10,7 @@ ARENAS = {"MNIST-LT": "digits", "FashionMNIST-LT": "garments"}
 REFERENCE, BASELINE = "logit adjustment", "baseline"
 MEASURE = "balanced accuracy"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#6A3D9A", "#56B4E9", "#B2182B")
+EDGE = -7  # points: what is further behind is drawn at the edge, so that the others can be told apart
 EMPTY = "*Here stands the comparison of all techniques. This is a preview without results: `make book` draws it.*"
 DICTIONARY = {
     "chapter": "the chapter that recorded the row, part/chapter", "dataset": "the data set, by its name in the book",
@@ -75,11 +76,24 @@ def page(profile: str, chapters: list[str], folder: Path) -> str:
            f"garments. {words(listed)}")
     meanings = "".join(f"<dt><code>{name}</code></dt><dd>{escape(text)}</dd>" for name, text in DICTIONARY.items())
     return "\n\n".join([
-        f'<figure><img src="../_static/benchmark.svg" alt="{escape(alt)}"></figure>', words(listed), families(listed),
+        f'<figure><img src="../_static/benchmark.svg" alt="{escape(alt)}"></figure>',
+        f'<p class="where">{edge(listed)}</p>', words(listed), families(listed),
         "## What a gain costs", costs(listed),
         "## Every technique", table(listed), budgets(),
         f'<p><a href="../_static/results.csv" download>All {rows:,} numbers as one file</a>, a row a number:</p>'
         f"<dl>{meanings}</dl>"])
+
+
+def edge(listed: list[dict]) -> str:
+    """How to read the figure, and what lies outside it, with its numbers."""
+    from helpers.results import shown
+
+    last = sorted((entry for entry in listed if any(100 * entry[one]["gap"].mean < EDGE for one in ARENAS)),
+                  key=lambda entry: both(entry, "gap"))
+    both_gaps = [" and ".join(shown(entry[one]["gap"].mean, "+%") for one in ARENAS) for entry in last]
+    told = "; ".join(f"{escape(entry['technique'])} {gaps}" for entry, gaps in zip(last, both_gaps, strict=True))
+    return ("A hollow dot is clear of zero in neither arena, after Holm."
+            + (f" A triangle lies outside, on the digits and on the garments: {told}." if last else ""))
 
 
 def words(listed: list[dict]) -> str:
@@ -243,15 +257,16 @@ def picture(draw_on, listed: list[dict], target: Path) -> None:
 
 def draw(ax, listed: list[dict], inks: dict[str, str]) -> None:
     """Digits across, garments upwards; filled where a technique is clear of zero in one or both, after Holm."""
+    def place(entry):
+        return [max(100 * entry[one]["gap"].mean, EDGE) for one in ARENAS]
+
     for entry in listed:
-        at, ink = [100 * entry[one]["gap"].mean for one in ARENAS], inks[entry["family"]]
+        (x, y), ink = place(entry), inks[entry["family"]]
         clear = any(entry[one]["clear"] for one in ARENAS)
-        ax.plot(*at, "o", color=ink, markersize=6, markerfacecolor=ink if clear else "white")
-    ranked = sorted(listed, key=lambda entry: both(entry, "gap"))
-    named = [(entry["technique"], [100 * entry[one]["gap"].mean for one in ARENAS]) for entry in ranked]
-    for name, at in named[:3]:  # the last stand apart
-        ax.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=7)
-    name_dots(ax, named[:2:-1][:5])
+        ax.plot(x, y, "v" if y == EDGE else "<" if x == EDGE else "o", color=ink, markersize=6,
+                markerfacecolor=ink if clear else "white", clip_on=False)
+    best = sorted(listed, key=lambda entry: -both(entry, "gap"))[:5]
+    name_dots(ax, [(entry["technique"], place(entry)) for entry in best])
     ax.axvline(0, color="#333", linewidth=0.8)
     ax.set(xlabel=f"digits: {MEASURE} minus {REFERENCE} (points)", ylabel="garments: the same")
 
@@ -259,7 +274,9 @@ def draw(ax, listed: list[dict], inks: dict[str, str]) -> None:
 def draw_costs(ax, listed: list[dict], inks: dict[str, str]) -> None:
     """Cost across, gain upwards, and the front as a line."""
     for entry in listed:
-        ax.plot(cost(entry), 100 * both(entry, "gap"), "o", color=inks[entry["family"]], markersize=5)
+        gain = max(100 * both(entry, "gap"), EDGE)
+        ax.plot(cost(entry), gain, "v" if gain == EDGE else "o", color=inks[entry["family"]], markersize=5,
+                clip_on=False)
     best = front(listed)
     at = [(cost(entry), 100 * both(entry, "gap")) for entry in best]
     ax.step(*zip(*at, strict=True), where="post", color="#333", linewidth=0.8, linestyle=":")

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # DeepSMOTE, style transfer and a learned augmenter
+# # DeepSMOTE and style transfer: images derived from the rare ones
 
 # %% [markdown]
 # ## At a glance
