@@ -291,9 +291,9 @@ def draw_costs(ax, listed: list[dict], inks: dict[str, str]) -> None:
 
 def name_dots(ax, dots: list[tuple[str, tuple[float, float]]]) -> None:
     """Names in a column on the right, from the top, each with a line to its dot: dots that lie close keep theirs."""
-    for place, (name, at) in enumerate(dots):
+    for place, (name, at) in enumerate(sorted(dots, key=lambda dot: -dot[1][1])):
         ax.annotate(name, at, xytext=(1.02, 0.97 - 0.05 * place), textcoords="axes fraction", fontsize=7, va="center",
-                    arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888"})
+                    arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888", "relpos": (0, 0.5)})
 
 
 def write(profile: str, chapters: list[str], target: Path) -> int:
