@@ -75,6 +75,13 @@ def test_posthoc_variants_share_one_training():
     assert torch.allclose(runs.logits["logit adjustment", 0], expected, atol=1e-5)
 
 
+def test_only_what_happens_after_training_is_shared():
+    mild, steep = (lambda logits, labels, context, by=by: by * (logits ** 2).mean() for by in (0.1, 10.0))
+    own = {"baseline": BASE, "mild": replace(BASE, loss=mild), "steep": replace(BASE, loss=steep)}
+    assert experiments._sharing({**own, "corrected": replace(BASE, posthoc=logit_adjustment)}) == [
+        ["baseline", "corrected"], ["mild"], ["steep"]]
+
+
 def test_the_number_of_workers_changes_no_number(monkeypatch):
     tables = []
     for workers in ("1", "2"):
@@ -409,6 +416,9 @@ def test_metrics_by_hand_and_against_scikit_learn():
     assert found["tail recall"] == pytest.approx(found["recall"][4:].mean())
     assert found["G-mean"] == pytest.approx(np.prod(found["recall"]) ** (1 / 5))
     assert found["worst-class recall"] == found["recall"].min()
+    assert found["macro F1"] == pytest.approx(sk.f1_score(labels, predictions, average="macro"))
+    each = sk.average_precision_score(np.eye(5)[labels], logits.softmax(1), average=None)
+    assert found["PR-AUC"] == pytest.approx(each.mean()) and found["PR-AUC"] != pytest.approx(each.max())
 
 
 def test_precision_is_not_recall():  # E1: the confusion matrix read along the wrong axis
