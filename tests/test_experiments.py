@@ -152,6 +152,14 @@ def test_checks():
     assert not (better(table, "good", "bad") & better(table, "bad", "good")).holds
 
 
+def test_a_number_that_is_none_is_not_written(tmp_path):
+    rows = read.tidy("MNIST-LT", "a", 0, {"accuracy": 0.5, "precision": np.array([0.5, np.nan])})
+    assert rows.value.isna().sum() == 1, "a class that is never predicted has no precision"
+    record("part/chapter", rows, verdict="so", seeds=[0], steps=1)
+    written = pd.read_csv(next(tmp_path.glob("results/*/part-chapter.csv")))
+    assert len(written) == 2 and written.value.notna().all()
+
+
 def test_a_sentences_p_is_that_of_what_it_claims():
     seen = [0.031, 0.036, 0.029, 0.034, 0.03]
     table = results(good=[0.9 + gap for gap in seen], bad=[0.9] * 5)

@@ -884,4 +884,5 @@ def test_a_cell_that_is_stopped_leaves_workers_for_the_next(tmp_path):
     ran = subprocess.run([sys.executable, tmp_path / "stopped.py", tmp_path], text=True, capture_output=True,
                          timeout=900, env=os.environ | facts, start_new_session=True, check=False)
     assert (ran.stdout, ran.returncode) == ("stopped\nstopped\n[(3, 1), (2, 1)]\n", 0), ran.stderr
+    assert len(list(tmp_path.glob("all * began"))) < 20, "the next cell waited for what the stopped one had queued"
     assert "KeyboardInterrupt" not in ran.stderr

@@ -194,8 +194,8 @@ summary(images.table, ["balanced accuracy", "worst-class recall", "PR-AUC", "ECE
 # %%
 def help_texts(*modules):
     """The first 600 characters of what the functions of some modules say about themselves."""
-    functions = {item for module in modules for _, item in inspect.getmembers(module, callable)}
-    texts = {(inspect.getdoc(item) or "")[:600] for item in functions}
+    texts = {(inspect.getdoc(item) or "")[:600]
+             for module in modules for _, item in inspect.getmembers(module, callable)}
     return sorted(text for text in texts if len(text) > 100)
 
 
