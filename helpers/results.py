@@ -190,7 +190,7 @@ class Interval:
 
     @property
     def seeds(self) -> str:
-        """How many there are, in words: ``"1 seed"``, ``"5 seeds"``."""
+        """How many there are, in words such as ``"1 seed"`` or ``"5 seeds"``."""
         return f"{self.n} seed{'s' * (self.n > 1)}"
 
 

@@ -97,7 +97,7 @@ class Table:
 
     @property
     def digest(self) -> str:
-        """Hash of features and labels, 16 hexadecimal digits: the ``data_hash`` of `helpers.records.record`."""
+        """Hash of features and labels, 16 hexadecimal digits, for the ``data_hash`` of `helpers.records.record`."""
         return sha256(self.X.tobytes() + self.y.tobytes())[:16]
 
     def __getitem__(self, rows) -> Table:

@@ -338,7 +338,7 @@ def test_the_first_judgement_is_shown_once_it_is_there(tmp_path, monkeypatch):
     file.write_text('chapter,sentence,status,detail\nhard_examples/mining,"A, <b>then</b> B.",refuted,−1.0 points\n'
                     "hard_examples/mining,Two.,held,+1\nhard_examples/mining,Three.,held,+1\n", encoding="utf-8")
     made = ledger.first_judgement()
-    assert "the 3 of 1 of its nine chapters were judged once" in made
+    assert "3 claims, those of 1 of its nine chapters, were judged once" in made
     assert "**2 held, 1 was refuted**" in made
     assert "A, <b>then</b> B. −1.0 points Mining" in " ".join(text_of(made).split())
     assert "Two." not in made

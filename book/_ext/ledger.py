@@ -161,12 +161,13 @@ def first_judgement() -> str:
     if not claims or not {"chapter", "sentence", "status", "detail"} <= set(claims[0]):
         raise catalogue.Trouble("book/first_judgement.csv needs the columns chapter, sentence, status, detail")
     held, refuted = having(claims, "held"), having(claims, "refuted")
+    chapters = len({claim["chapter"] for claim in claims})
     rows = [[f'{escape(claim["sentence"])}<small>{escape(claim["detail"])}</small>',
              recorded.link(claim["chapter"], recorded.short(claim["chapter"]))] for claim in refuted]
     fell = recorded.wide("Claims that the new seeds refuted", ["Claim", "Chapter"], rows, kind="claims")
     return ("## The first judgement\n\nEvery claim of the first edition was written, and checked, on the same seeds. "
-            f"Before anything else changed, the {len(claims)} of {len({claim['chapter'] for claim in claims})} of its "
-            "nine chapters were judged once on seeds that nobody had looked at, none of them reworded: "
+            f"Before anything else changed, {len(claims)} claims, those of {chapters} of its nine chapters, were judged "
+            "once on seeds that nobody had looked at, none of them reworded: "
             f"**{len(held)} held, {len(refuted)} "
             f"{'was' if len(refuted) == 1 else 'were'} refuted**."
             + (f"\n\n<details><summary>Those that fell</summary>\n{fell}</details>" if refuted else ""))

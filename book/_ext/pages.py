@@ -22,14 +22,14 @@ def drop_thebe(app, config):
     app.registry.css_files[:] = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
 
 
-def leave_out_defaults(app, what, name, obj, skip, options):
-    """List no default of a dataclass among its methods, where the default is a function or a class of the module."""
-    taken = inspect.isfunction(obj) or inspect.isclass(obj)
-    return True if what == "class" and taken and "." not in obj.__qualname__ else None
+def leave_out_fields(app, what, name, obj, skip, options):
+    """List no fields among the methods: a dataclass's whose default is a function or a class, a named tuple's."""
+    taken = (inspect.isfunction(obj) or inspect.isclass(obj)) and "." not in obj.__qualname__
+    return True if what == "class" and (taken or type(obj).__name__ == "_tuplegetter") else None
 
 
 def setup(app):
-    app.connect("autodoc-skip-member", leave_out_defaults)
+    app.connect("autodoc-skip-member", leave_out_fields)
     app.connect("config-inited", drop_thebe)
     app.connect("html-page-context", edit_the_source, priority=900)  # after the theme has made its buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}
