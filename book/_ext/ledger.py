@@ -166,8 +166,8 @@ def first_judgement() -> str:
              recorded.link(claim["chapter"], recorded.short(claim["chapter"]))] for claim in refuted]
     fell = recorded.wide("Claims that the new seeds refuted", ["Claim", "Chapter"], rows, kind="claims")
     return ("## The first judgement\n\nEvery claim of the first edition was written, and checked, on the same seeds. "
-            f"Before anything else changed, {len(claims)} claims, those of {chapters} of its nine chapters, were judged "
-            "once on seeds that nobody had looked at, none of them reworded: "
+            f"Before anything else changed, {len(claims)} claims, those of {chapters} of its nine chapters, were "
+            "judged once on seeds that nobody had looked at, none of them reworded: "
             f"**{len(held)} held, {len(refuted)} "
             f"{'was' if len(refuted) == 1 else 'were'} refuted**."
             + (f"\n\n<details><summary>Those that fell</summary>\n{fell}</details>" if refuted else ""))
