@@ -18,8 +18,10 @@ class Case:
 
     Attributes
     ----------
-    train, val, test : tuple of numpy.ndarray
-        Features, shape (n, features), and labels, shape (n,).
+    train : tuple of numpy.ndarray
+    val : tuple of numpy.ndarray
+    test : tuple of numpy.ndarray
+        Each features, shape (n, features), and labels, shape (n,).
     """
 
     train: tuple[np.ndarray, np.ndarray]

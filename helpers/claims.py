@@ -48,16 +48,16 @@ class Check:
 
 
 def all_of(checks: Iterable[Check]) -> Check:
-    """All must hold; of many, the page shows the weakest: one that fails, else that of the largest p-value.
+    """All must hold; of many, the page shows the least certain: one that fails, else that of the largest p-value.
 
     Examples
     --------
     >>> all_of([Check(True, "one"), Check(False, "two"), Check(True, "three")])
-    Check(holds=False, detail='two (the weakest of 3)', real=True, gap=None, kind='difference')
+    Check(holds=False, detail='two (the least certain of 3)', real=True, gap=None, kind='difference')
     """
     checks = list(checks)
     weakest = max(checks, key=lambda check: (not check.holds, _weakness(check)))
-    return Check(all(check.holds for check in checks), f"{weakest.detail} (the weakest of {len(checks)})",
+    return Check(all(check.holds for check in checks), f"{weakest.detail} (the least certain of {len(checks)})",
                  all(check.real for check in checks), weakest.gap, weakest.kind)
 
 
@@ -66,12 +66,15 @@ def _weakness(check: Check) -> float:
     return -2 if check.gap is None else -1 if np.isnan(check.gap.p) else check.gap.p
 
 
-def _against(gap: Interval, bound: float) -> float:
-    """Two-sided p-value of a mean of `bound`, from the 95 % interval; NaN without one."""
+def _beyond(gap: Interval, lead: float) -> float:
+    """Twice the one-sided p-value of a lead that should be above zero, with the spread of the interval; at most one.
+
+    It is below .05 just where the whole 95 % interval lies above; NaN without an interval.
+    """
     spread = (gap.high - gap.low) / 2 / stats.t.ppf(0.975, max(gap.n - 1, 1))
     if spread == 0:
-        return float(gap.mean == bound)
-    return float(2 * stats.t.sf(abs(gap.mean - bound) / spread, max(gap.n - 1, 1)))
+        return float(lead <= 0)
+    return float(min(1.0, 2 * stats.t.sf(lead / spread, max(gap.n - 1, 1))))
 
 
 def _paired(results, technique, reference, metric, which) -> tuple[Interval, str]:
@@ -97,7 +100,7 @@ def better(results: pd.DataFrame, technique: str, reference: str, metric: str = 
     For a metric that is better when small (ECE, seconds), swap the two names. `which` as in `helpers.results.values`.
     """
     gap, detail = _paired(results, technique, reference, metric, which)
-    return Check(bool(gap.low > by), detail, is_real(results), replace(gap, p=_against(gap, by)))
+    return Check(bool(gap.low > by), detail, is_real(results), replace(gap, p=_beyond(gap, gap.mean - by)))
 
 
 def equivalent(results: pd.DataFrame, technique: str, reference: str, metric: str = "balanced accuracy",
@@ -109,8 +112,8 @@ def equivalent(results: pd.DataFrame, technique: str, reference: str, metric: st
     """
     gap, detail = _paired(results, technique, reference, metric, which)
     inside = bool(-within <= gap.low and gap.high <= within)
-    p = max(_against(gap, -within), _against(gap, within)) if abs(gap.mean) < within else 1.0
-    return Check(inside, f"{detail}, margin ±{shown(within)}", is_real(results), replace(gap, p=p), "equality")
+    p = max(_beyond(gap, gap.mean + within), _beyond(gap, within - gap.mean))
+    return Check(inside, f"{detail}, margin ±{100 * within:g}", is_real(results), replace(gap, p=p), "equality")
 
 
 def none_ahead(results: pd.DataFrame, names: Sequence[str], reference: str, metric: str = "balanced accuracy",

@@ -47,7 +47,9 @@ class Dataset:
     name : str
         As it stands in the results; a stand-in's name begins with ``"stand-in"``.
     class_names : tuple of str
-    train, val, test : Split
+    train : Split
+    val : Split
+    test : Split
     """
 
     name: str

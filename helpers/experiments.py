@@ -228,7 +228,8 @@ class Arena:
         As `helpers.datasets.long_tailed` knows it.
     recipe : Recipe
         Network, batch and steps were chosen for this plain recipe on validation, before any remedy was tried.
-    steps, batch_size : int
+    steps : int
+    batch_size : int
     """
 
     dataset: str

@@ -39,10 +39,14 @@ class Case:
     Attributes
     ----------
     name : str
-    inputs, labels, edge_index : torch.Tensor
-        As in `helpers.networks.Network`.
-    train, val, test : torch.Tensor
-        Rows, ``int64``.
+    inputs : torch.Tensor
+    labels : torch.Tensor
+    edge_index : torch.Tensor
+        All three as in `helpers.networks.Network`.
+    train : torch.Tensor
+    val : torch.Tensor
+    test : torch.Tensor
+        Rows, ``int64``, as of the other two.
     """
 
     name: str

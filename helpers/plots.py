@@ -29,6 +29,7 @@ _FIXED = {"baseline": "#555555", "random oversampling": "#0072B2", "logit adjust
           "balanced data": "#000000"}
 _OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C6D1F", "#1B7837", "#B2182B", "#113377", "#C51B7D",
            "#77BB00", "#9977FF", "#4D4DFF", "#99AA88", "#800000")
+_FILLED = "filled: clear of zero after Holm's correction"
 _CHAPTERS = (
     ("random undersampling", "weighted sampler", "class-aware sampling", "label shuffling", "SMOTE",
      "noise-added oversampling", "linear model", "class weights", "dynamic sampling"),
@@ -52,6 +53,11 @@ def colour(technique: str) -> str:
     """
     place = sum(ord(letter) * (index + 1) for index, letter in enumerate(technique))
     return _COLOURS.get(technique, _OTHERS[place % len(_OTHERS)])
+
+
+def _row_colour(technique: str) -> str:
+    """The colour of a row that has its name beside it: grey for a variant that has no colour of its own."""
+    return _COLOURS.get(technique, "#6B7B86")
 
 
 def colours(techniques: Sequence[str]) -> dict[str, str]:
@@ -127,9 +133,10 @@ def overview(results: pd.DataFrame, metric: str = "balanced accuracy", *, protoc
     scale, unit = _scale(metric)
     for row, name in enumerate(order):
         seeds = read.values(results, name, metric, **which) * scale
-        ax.plot(seeds, [row] * len(seeds), "o", color=colour(name), alpha=0.3, markersize=4, markeredgewidth=0)
-        ax.plot([found[name].low * scale, found[name].high * scale], [row, row], color=colour(name), linewidth=2.4)
-        ax.plot(found[name].mean * scale, row, "o", color=colour(name), markersize=7)
+        ink = _row_colour(name)
+        ax.plot(seeds, [row] * len(seeds), "o", color=ink, alpha=0.3, markersize=4, markeredgewidth=0)
+        ax.plot([found[name].low * scale, found[name].high * scale], [row, row], color=ink, linewidth=2.4)
+        ax.plot(found[name].mean * scale, row, "o", color=ink, markersize=7)
     for name, style in ((reference, ":"), (read.CEILING, "--")):
         if name in found:
             ax.axvline(found[name].mean * scale, color=colour(name), linestyle=style, linewidth=1.2)
@@ -165,13 +172,13 @@ def gaps(results: pd.DataFrame, reference: str = "baseline", metric: str = "bala
     scale, unit = _scale(metric)
     for row, name in enumerate(order):
         gap = found[name]
-        ax.plot([gap.low * scale, gap.high * scale], [row, row], color=colour(name), linewidth=2.4)
-        filling = colour(name) if clear[name] else "white"
-        ax.plot(gap.mean * scale, row, "o", color=colour(name), markersize=7, markerfacecolor=filling)
+        ink = _row_colour(name)
+        ax.plot([gap.low * scale, gap.high * scale], [row, row], color=ink, linewidth=2.4)
+        ax.plot(gap.mean * scale, row, "o", color=ink, markersize=7, markerfacecolor=ink if clear[name] else "white")
     ax.axvline(0, color="#333", linewidth=1)
     unit = " (points)" if scale == 100 else unit
     ax.set(yticks=range(len(order)), yticklabels=order,
-           xlabel=f"{metric} minus {reference}{unit}, paired, 95 % interval")
+           xlabel=f"{metric} minus {reference}{unit}, paired, 95 % interval\n{_FILLED}")
     return ax
 
 
@@ -188,7 +195,7 @@ def both_arenas(results: pd.DataFrame, reference: str = "logit adjustment", metr
     for ax, dataset in zip(axes[0], sets, strict=True):
         gaps(results, reference, metric, dataset=dataset, order=order, ax=ax)
         ax.set(title=dataset, xlabel="")
-    figure.supxlabel(f"{metric} minus {reference} (points), paired, 95 % interval", fontsize=10)
+    figure.supxlabel(f"{metric} minus {reference} (points), paired, 95 % interval\n{_FILLED}", fontsize=10)
     return axes[0]
 
 

@@ -148,7 +148,9 @@ class Interval:
 
     Attributes
     ----------
-    mean, low, high : float
+    mean : float
+    low : float
+    high : float
     n : int
         Seeds.
     p : float

@@ -73,8 +73,10 @@ class Stage:
     features : Dataset
         Its features of the training and the validation split. (The test split is left as it was.)
     recipe : Recipe
-    steps, batch_size, seed : int
-        What the second stage has: the steps that the first one left over.
+    steps : int
+        What the first stage left over.
+    batch_size : int
+    seed : int
     seconds : float
         Spent in the second stage so far.
     """

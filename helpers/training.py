@@ -35,7 +35,8 @@ class Run:
     class_counts : torch.Tensor
         Samples of each class in `train`, shape (classes,), float.
     model : nn.Module
-    steps, batch_size : int
+    steps : int
+    batch_size : int
     step : int
         Steps done so far.
     rng : numpy.random.Generator

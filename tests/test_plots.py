@@ -50,7 +50,9 @@ def test_a_dot_is_filled_where_holm_leaves_it_clear():
     names = [label.get_text() for label in ax.get_yticklabels()]
     dots = {names[round(line.get_ydata()[0])]: colors.to_hex(line.get_markerfacecolor())
             for line in ax.lines if line.get_marker() == "o"}
-    assert dots["clear"] == plots.colour("clear").lower() and dots["unclear"] == "#ffffff"
+    assert dots["clear"] == "#6b7b86" and dots["unclear"] == "#ffffff", "a row without a colour of its own is grey"
+    assert dots["logit adjustment"] == plots.colour("logit adjustment").lower()
+    assert "filled: clear of zero" in ax.get_xlabel()
     assert names == ["unclear", "logit adjustment", "clear"], "the best is at the top"
 
 

@@ -61,7 +61,7 @@ def draw_gains(found: dict, target: Path, dark: bool) -> None:
                     ax.plot([100 * gap.low, 100 * gap.high], [height] * 2, color=plain, linewidth=0.8, alpha=0.55,
                             zorder=1)
                 ax.plot(max(100 * gap.mean, FLOOR), height, "<" if outside else "o", markersize=4, color=plain,
-                        zorder=2, markerfacecolor=plain if clear else "none")
+                        zorder=5 if name in (ranked[0], ranked[-1]) else 2, markerfacecolor=plain if clear else "none")
                 if name in (ranked[0], ranked[-1]):
                     best = name == ranked[-1]
                     end = FLOOR if outside else 100 * (gap.high if best else gap.low)
@@ -80,7 +80,8 @@ def draw_gains(found: dict, target: Path, dark: bool) -> None:
                     va="center", fontweight="bold")
         for band in range(1, len(found)):
             ax.axhline(band - 0.5, color=soft, linewidth=0.8)
-        ax.axvline(0, color=ink, linewidth=1)
+        for band in range(len(found)):
+            ax.plot([0, 0], [band - 0.22, band + 0.5], color=ink, linewidth=1, zorder=1)  # not through the names
         ax.plot([], [], "o", markersize=4, color=plain, label="any other technique")
         ax.set(ylim=(len(found) - 0.5, -0.5), yticks=[],
                xlabel="balanced accuracy (or as named) minus baseline (points)")

@@ -121,7 +121,7 @@ def table(chapter: str, claims: list[dict]) -> str:
     """The claims of one chapter."""
     rows = [[f'{escape(claim["sentence"])}<small>{escape(remark(claim))}</small>', state(claim), *numbers(claim)]
             for claim in claims]
-    head = ["Claim", "Status", "Difference or value", "95 % interval", "Seeds", "p (Holm)"]
+    head = ["Claim", "Status", "Difference or value", "95 % interval", "Seeds, or tables", "p (Holm)"]
     return (f"{recorded.link(chapter, 'To the chapter')}\n\n"
             + recorded.wide(f"Claims of {recorded.short(chapter)}", head, rows, kind="claims"))
 

@@ -1,6 +1,7 @@
 """A Sphinx extension: what the theme cannot be told by settings."""
 
 import inspect
+import re
 
 
 def edit_the_source(app, pagename, templatename, context, doctree):
@@ -28,8 +29,14 @@ def leave_out_fields(app, what, name, obj, skip, options):
     return True if what == "class" and (taken or type(obj).__name__ == "_tuplegetter") else None
 
 
+def name_the_defaults(app, what, name, obj, options, signature, returns):
+    """Show a function or a class that is a field's default by its name, not as Python prints the object."""
+    return signature and re.sub(r"<(?:function|class) '?(?:\w+\.)*(\w+)'?(?: at 0x\w+)?>", r"\1", signature), returns
+
+
 def setup(app):
     app.connect("autodoc-skip-member", leave_out_fields)
+    app.connect("autodoc-process-signature", name_the_defaults)
     app.connect("config-inited", drop_thebe)
     app.connect("html-page-context", edit_the_source, priority=900)  # after the theme has made its buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}

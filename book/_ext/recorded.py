@@ -82,12 +82,14 @@ def banner(facts: dict) -> str:
     if facts.get("profile") == "smoke":
         warnings.append("the smoke profile")
     sets = facts.get("dataset", "?")
+    drawn = isinstance(sets, list) and all(str(one).startswith(("distance ", "generated ")) for one in sets)
+    data = "generated" if drawn and facts.get("data") == "real" else facts.get("data", "?")
     named = f"{len(sets)} sets" if isinstance(sets, list) and len(sets) > 3 else listing(sets)
     line = " · ".join(escape(part) for part in [
-        f"{facts.get('profile', '?')} profile", f"{facts.get('data', '?')} data ({named})",
+        f"{facts.get('profile', '?')} profile", f"{data} data ({named})",
         f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}", facts.get("device", "?"),
         f"{minutes:.1f} min" if minutes >= 1 else f"{minutes * 60:.0f} s", str(facts.get("date", "?"))[:10]])
-    rows = {"Profile": facts.get("profile"), "Data": f"{facts.get('data')}: {listing(facts.get('dataset', '?'))}",
+    rows = {"Profile": facts.get("profile"), "Data": f"{data}: {listing(facts.get('dataset', '?'))}",
             "Data hash": facts.get("data_hash"), "Code hash": facts.get("code_hash"), "Commit": facts.get("commit"),
             "Seeds": ", ".join(map(str, seeds)), "Steps": facts.get("steps"), "Device": facts.get("device"),
             "Versions": ", ".join(f"{name} {version}" for name, version in (facts.get("versions") or {}).items()),

@@ -19,12 +19,15 @@ document.addEventListener("DOMContentLoaded", () => {
     corner.replaceWith(cell);
   }
   // A table that is wider than its place is set tighter. If that is not enough, its edge fades while there is more, and the
-  // keyboard can reach it. So it is with formulas, and on a phone with figures.
+  // keyboard can reach it, and a word below says so. So it is with formulas, and on a phone with figures.
   const tables = [...document.querySelectorAll(".bd-article table")];
   const places = tables.map((table) => table.closest(".table-wide, .text_html, .pst-scrollable-table-container"));
   const others = ".bd-article :is(div.math, .cell_output:has(> img), figure:not(.gains-figure, .widget))";
   for (const place of new Set([...places, ...document.querySelectorAll(others)])) {
     if (!place) continue;
+    const hint = document.createElement("div");
+    hint.className = "scroll-hint";
+    place.after(hint);
     place.classList.toggle("tight", place.scrollWidth - place.clientWidth > 1);
     const look = () => {
       const rest = place.scrollWidth - place.clientWidth;

@@ -225,6 +225,7 @@ for ax, dataset in zip(axes, names.values(), strict=True):
     ax.axvline(100 * ceiling.mean, color=plots.colour("balanced data"), linestyle="--",
                linewidth=1.2, label="CompactNet on balanced data")
     ax.set(title=dataset, yticks=range(3), yticklabels=[*reversed(COMPARED)])
+    ax.set_xlim(right=min(100, ax.get_xlim()[1]))
 figure.supxlabel("balanced accuracy (%): mean and 95 % interval", fontsize=10)
 figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center", fontsize=8)
 

@@ -258,7 +258,7 @@ seen = dict(zip(jobs, parallel(watch, jobs), strict=True))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels over the first 300 steps. Plain and large batches reach a low loss within ten steps, find no rare sample for a long time, and their ROC-AUC drops far below one half before it recovers; with a log-prior bias ROC-AUC rises at once, while recall stays below that of balanced batches."}}
 figure, axes = plt.subplots(2, 2, figsize=(7.5, 5), sharex=True)
-inks = dict(zip(WAYS, [plots.colour("baseline"), "#56B4E9", plots.colour("logit adjustment"),
+inks = dict(zip(WAYS, [plots.colour("baseline"), "#009E73", plots.colour("logit adjustment"),
                        plots.colour("random oversampling")], strict=True))
 for place, (ax, what) in enumerate(zip(axes.flat, LOOKS, strict=True)):
     for way in WAYS:

@@ -177,7 +177,7 @@ moved = pd.DataFrame({ratio: at_ratio(truth, score, score > 0.05, ratio) for rat
 figure, axes = plt.subplots(1, 2, sharey=True)
 for ax, names in zip(axes, (("ROC-AUC", "balanced accuracy", "G-mean", "recall"),
                             ("PR-AUC", "MCC", "F1", "precision")), strict=True):
-    for name, ink in zip(names, ("#0072B2", "#009E73", "#56B4E9", "#CC79A7"), strict=True):
+    for name, ink in zip(names, ("#0072B2", "#009E73", "#E69F00", "#CC79A7"), strict=True):
         ax.plot(RATIOS, moved[name], "o-", color=ink, markersize=4, label=name)
     ax.set(xscale="log", xlabel="common test samples for one rare", ylim=(0, 1.02))
     ax.legend(fontsize=8, loc="lower left")

@@ -751,7 +751,7 @@ claim("Filled up to a thousand, copies do better than made images: random oversa
       & better(arena.table, "random oversampling", "GAN", by=-0.005)
       & better(arena.table, "random oversampling", "diffusion", by=-0.005),
       refuted="Copies are ahead of the mean of the three by a third of a point, and the interval "
-              "crosses zero. The diffusion model is clearly behind copies; the GAN may be more "
+              "crosses zero. The diffusion model is behind copies; the GAN may be more "
               "than half a point ahead of them.")
 
 # %% tags=["remove-input"]

@@ -208,8 +208,8 @@ for hops, ax in enumerate(axes):
     draw_links(ax)
     nx.draw_networkx_nodes(nx.empty_graph(6), PLACES, ax=ax, nodelist=range(6),
                            node_color=influence.numpy(), cmap="Blues", vmin=0,
-                           vmax=1.6, edgecolors="#333", node_size=420)
-    nx.draw_networkx_labels(nx.empty_graph(6), PLACES, ax=ax, font_size=8,
+                           vmax=2.4, edgecolors="#333", node_size=560)
+    nx.draw_networkx_labels(nx.empty_graph(6), PLACES, ax=ax, font_size=9,
                             labels={photo: f"{value:.2f}" if value else "0"
                                     for photo, value in enumerate(influence.tolist())})
     ax.set_title(f"{hops} layer{'s' * (hops != 1)}", loc="center")

@@ -507,7 +507,7 @@ results = pd.concat([fair, *parallel(run_source, jobs)], ignore_index=True)
 plots.published_and_reproduced(results, "T8")
 
 # %% [markdown]
-# The published GCN is not what a typical draw gives. Beside it, all of ours:
+# One draw was published. Beside each, the lowest and the highest of ours:
 
 # %%
 printed = published("T8").query("metric == 'accuracy'").set_index("technique").value

@@ -610,8 +610,9 @@ plots.overview(digits.table, "worst-class recall")
 
 # %% [markdown]
 # **Calibration and cost.** A network that gets no gradient from easy samples has no reason to be sure of them. Whether that shows,
-# ECE says in the table above. Expect no time saved by OHEM, for the losses of all samples have to be computed first; the
-# disagreement sampler pays for its ranking with extra forward passes.
+# ECE says in the table above. OHEM computes the losses of all samples before it leaves any out; the
+# disagreement sampler ranks by extra forward passes. (Seconds are of a machine that does other work as well: only large
+# differences count.)
 
 # %% [markdown]
 # ## Published and reproduced

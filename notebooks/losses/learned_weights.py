@@ -367,7 +367,7 @@ f"updates of V in a training of {STEPS} steps: {STEPS // 5}"
 # **The weights do not know the class.** Compare the row with logit adjustment on top: what it repairs is what was missing.
 #
 # **Calibration and cost.** Compare ECE in the table: corrected logits are moved by counts of wrong labels. The look ahead comes at
-# every fifth step; its seconds are in the tables.
+# every fifth step; its seconds are in the tables, of a machine that does other work as well: only large differences count.
 #
 # ## Published and reproduced
 #

@@ -566,13 +566,15 @@ for row in range(len(wrong)):
     for ax, of in zip(axes, (np.mean, np.min), strict=True):
         fails, works = (100 * of(look) for look in looks[2 * row:2 * row + 2])
         ax.plot([fails, works], [row, row], color="#bbb", zorder=1)
-        ax.plot(fails, row, "X", color="#D55E00", markersize=8)
-        ax.plot(works, row, "o", color="#009E73", markersize=7)
+        ax.plot(fails, row, "X", color="#D55E00", markersize=8, clip_on=False,
+                label=None if row else "in this way")
+        ax.plot(works, row, "o", color="#009E73", markersize=7, label=None if row else "as it should be")
 axes[0].set(yticks=range(len(wrong)), yticklabels=list(wrong), xlabel="balanced accuracy (%)")
 axes[1].set(xlabel="recall of the worst digit (%)")
 axes[0].set_xlim(0, 100)
 axes[1].set_xlim(0, 100)
 axes[0].invert_yaxis()
+figure.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside upper center", fontsize=8)
 
 # %% tags=["hide-input"]
 factor = float(1 / (sum_to_classes(young.run) * young.run.class_counts).sum()

@@ -153,10 +153,7 @@ def undersample(train, seed):
 
 # %%
 def oversample_with_noise(train, seed, sigma=0.1):
-    """Random oversampling.
-
-    Every copy gets Gaussian pixel noise of standard deviation `sigma` (white is 1).
-    """
+    """Random oversampling, each copy with Gaussian pixel noise of deviation `sigma` (white is 1)."""
     larger = oversample(train, seed)  # imbalanced-learn appends the copies to the originals
     originals, copies = larger.inputs[:len(train)], larger.inputs[len(train):]
     noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(seed)) * 255 * sigma
@@ -495,7 +492,8 @@ pd.DataFrame({(dataset, metric): {name: f"{mean(results, name, metric, dataset=d
               for dataset in (DIGITS, GARMENTS) for metric in ("head recall", "ECE")})
 
 # %% [markdown]
-# **Cost.** SMOTE searches neighbours before the first step; the class-aware loop draws in Python. The seconds stand in the table.
+# **Cost.** SMOTE searches neighbours before the first step; the class-aware loop draws in Python. The seconds stand in the table, of
+# a machine that does other work as well: only large differences count.
 #
 # ## Published and reproduced
 #

@@ -166,7 +166,7 @@ len(many), len(few)
 # %% [markdown]
 # Look for what could give a class away, a border or a lamp, before a network finds it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of grey patches: tiles, sky and walls of a temple; petals and leaves of a flower."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of grey patches: tiles, sky and walls of a temple; petals and leaves of a flower.", "classes": "photo"}}
 plots.gallery([*many[10:330:32], *few[:10]], ["temple"] * 10 + ["flower"] * 10)
 
 # %% [markdown]

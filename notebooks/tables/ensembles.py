@@ -504,7 +504,8 @@ ax, best = plt.subplots(figsize=(7.5, 4.4))[1], -1.0
 for name in seconds.sort_values().index:
     quality = 100 * ordering.loc[name].mean()
     front, best = quality > best, max(quality, best)
-    ax.plot(seconds[name], quality, "o", color="#D55E00" if front else "#999999", markersize=6)
+    ax.plot(seconds[name], quality, "o", color="#D55E00" if front else "#999999", markersize=6,
+            zorder=3 if front else 2)
     if front or name in ("XGBoost", "EasyEnsemble", "random forest", "RUSBoost"):
         side = "right" if name == "XGBoost" or seconds[name] > 2 * seconds.median() else "left"
         ax.annotate(name, (seconds[name], quality), ha=side, textcoords="offset points", fontsize=8,

@@ -436,7 +436,7 @@ print(" ".join(told))
 
 # %% [markdown]
 # One message through all that are made once (TF-IDF substitution is made in each split). Look at what a filter could still
-# recognise.
+# recognise. (A question mark where a currency should stand is the collection's own.)
 
 # %% tags=["hide-input"]
 def presentable(text):
