@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-import matplotlib
-import pytest
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded: the tests share the cores by process
+
+import matplotlib  # noqa: E402
+import pytest  # noqa: E402
 
 matplotlib.use("Agg")
 

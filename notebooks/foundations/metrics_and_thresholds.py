@@ -480,7 +480,8 @@ gaps = {name: difference(results, name, "logit adjustment", "balanced accuracy",
 alone = [gap.p for gap in gaps.values()]
 shown = {name: [f"{p:.3f}" if p >= 0.001 else "below 0.001" for p in found]
          for name, found in (("p", alone), ("p, Holm", holm(alone)))}
-pd.DataFrame({"minus logit adjustment": [f"{gap:+%}" for gap in gaps.values()], **shown}, index=others)
+pd.DataFrame({"minus logit adjustment": [f"{gap:+%}" for gap in gaps.values()], **shown},
+             index=others)
 
 # %% [markdown]
 # ### No threshold is best for everything
