@@ -568,7 +568,8 @@ for row in range(len(wrong)):
         ax.plot([fails, works], [row, row], color="#bbb", zorder=1)
         ax.plot(fails, row, "X", color="#D55E00", markersize=8, clip_on=False,
                 label=None if row else "in this way")
-        ax.plot(works, row, "o", color="#009E73", markersize=7, label=None if row else "as it should be")
+        ax.plot(works, row, "o", color="#009E73", markersize=7,
+                label=None if row else "as it should be")
 axes[0].set(yticks=range(len(wrong)), yticklabels=list(wrong), xlabel="balanced accuracy (%)")
 axes[1].set(xlabel="recall of the worst digit (%)")
 axes[0].set_xlim(0, 100)

@@ -153,7 +153,7 @@ def undersample(train, seed):
 
 # %%
 def oversample_with_noise(train, seed, sigma=0.1):
-    """Random oversampling, each copy with Gaussian pixel noise of deviation `sigma` (white is 1)."""
+    """Random oversampling, each copy with Gaussian noise of deviation `sigma` (white is 1)."""
     larger = oversample(train, seed)  # imbalanced-learn appends the copies to the originals
     originals, copies = larger.inputs[:len(train)], larger.inputs[len(train):]
     noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(seed)) * 255 * sigma

@@ -337,7 +337,8 @@ results = pd.concat([fair, leaked], ignore_index=True)
 flattered = {metric: difference(leaked, "twins in", "twins out", metric, protocol="leak")
              for metric in ("recall of twins", "F1")}
 lost = difference(fair, "near-duplicate undersampling", "baseline", "PR-AUC")
-verdict = (f"{100 * np.mean([share for *_, share in leaks]):.0f} % of the test's spam has a twin in "
+copied = 100 * np.mean([share for *_, share in leaks])
+verdict = (f"{copied:.0f} % of the test's spam has a twin in "
            f"training; left there, it changes the recall of that spam by "
            f"{flattered['recall of twins']:+%} points, and F1 over all by {flattered['F1']:+%}. "
            f"Leaving out ham that resembles other ham changes PR-AUC by {lost:+%}; that is "
