@@ -55,7 +55,9 @@ def test_what_a_technique_does_comes_from_its_head_or_from_helpers_where_the_cha
     rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td>', techniques.table(CHAPTERS)))
     assert [name for name, what in rows.items() if not what] == []
     assert rows["EOS"].startswith("Expansive oversampling") and rows["cRT"].startswith("Classifier re-training")
-    assert rows["affine"].startswith("Turn, move, scale and shear") and "`" not in "".join(rows.values())
+    assert rows["affine"].startswith("Turn, move, scale and shear") and "&#96;" not in "".join(rows.values())
+    assert "noise of deviation <code>sigma</code>" in rows["noise-added oversampling"]
+    assert "margin" in rows["LDAM"], "the loss says what it is, and not the network that it needs"
 
 
 def test_a_hook_inside_partial_is_named():

@@ -8,7 +8,7 @@ import pairs
 import recorded
 from catalogue import escape
 
-CODE = re.compile(r"`+([^`]+)`+")
+CODE = re.compile(r"(?:&#96;)+(.+?)(?:&#96;)+")  # as escape writes it
 SOURCE = re.compile(r"\[([^][]+)\]\(\.\./\.\./book/references\.md#([\w.-]+)\)")
 
 
@@ -21,7 +21,7 @@ def table(chapters: list[str]) -> str:
         for name, hooks in (found | {name: own for name, own in heads(chapter).items() if name in found}).items():
             own = [part for _, part in sorted(hooks, key=lambda entry: entry[0] == "model") if part in about]
             what, source = about[own[0]] if own else (of_helpers(hooks), "")
-            used = "<br>".join(f"<code>{escape(hook)}</code> {escape(part).replace('_', '_<wbr>')}"
+            used = "<br>".join(f"<code>{escape(hook)}</code> {escape(part).replace('&#95;', '&#95;<wbr>')}"
                                for hook, part in hooks)
             place = recorded.link(chapter, recorded.short(chapter))
             rows.append([escape(name), CODE.sub(r"<code>\1</code>", escape(what)), used, source, place])
