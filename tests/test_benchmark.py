@@ -92,6 +92,26 @@ def test_each_technique_stands_once_beside_the_free_correction_and_is_judged_in_
     assert "On the digits, 2 (helper, twice the work) are clearly above the free correction after Holm, and 2 " in said
 
 
+def test_runs_that_two_chapters_name_differently_are_counted_once(book, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "budgets", lambda: "")
+    first = made_up({"helper": 0.05, "harm": -0.13})
+    chapters = book(resampling__long_tailed_digits=first, losses__weights=first.replace("helper", "the helper again"))
+    listed = benchmark.entries("book", chapters)
+    assert {entry["technique"]: entry["also"] for entry in listed} == {
+        "baseline": [], "helper": ["the helper again"], "harm": []}
+    shown = benchmark.page("book", chapters, tmp_path)
+    assert "Beside the plain baseline 2 techniques ran" in shown and "<small>also: the helper again</small>" in shown
+
+
+def test_what_is_drawn_at_the_edge_is_told_with_its_numbers(book):
+    listed = benchmark.entries("book", book(resampling__long_tailed_digits=made_up({"helper": 0.05, "harm": -0.13})))
+    said = benchmark.edge(listed)
+    assert said.endswith("on the digits and on the garments: harm −15.0 and −15.0.")
+    assert "A triangle lies below −7.0 points." in benchmark.costs(listed)
+    near = [entry for entry in listed if entry["technique"] != "harm"]
+    assert "triangle" not in benchmark.edge(near) + benchmark.costs(near), "what is not drawn is not explained"
+
+
 def test_a_technique_of_one_arena_is_not_compared(book):
     whole, part = made_up({"helper": 0.05}), made_up({"half": 0.05}, datasets=("MNIST-LT",))
     both = pd.concat([whole, part[part.technique == "half"]], ignore_index=True)

@@ -507,7 +507,8 @@ results = pd.concat([fair, *parallel(run_source, jobs)], ignore_index=True)
 plots.published_and_reproduced(results, "T8")
 
 # %% [markdown]
-# One draw was published. Beside each, the lowest and the highest of ours:
+# One draw was published. Beside each number, the lowest and the highest of ours. (On other draws the published GCN lay above all of
+# ours, and this page called it no typical draw. See whether it still does.)
 
 # %%
 printed = published("T8").query("metric == 'accuracy'").set_index("technique").value

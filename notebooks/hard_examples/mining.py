@@ -610,9 +610,9 @@ plots.overview(digits.table, "worst-class recall")
 
 # %% [markdown]
 # **Calibration and cost.** A network that gets no gradient from easy samples has no reason to be sure of them. Whether that shows,
-# ECE says in the table above. OHEM computes the losses of all samples before it leaves any out; the
-# disagreement sampler ranks by extra forward passes. (Seconds are of a machine that does other work as well: only large
-# differences count.)
+# ECE says in the table above. We expected no time saved by OHEM, for it computes the losses of all samples before
+# it leaves any out, and extra time for the disagreement sampler, which ranks by extra forward passes. Compare with the seconds in
+# the table; they are of a machine that does other work as well, so only large differences count.
 
 # %% [markdown]
 # ## Published and reproduced
