@@ -479,3 +479,11 @@ def test_chapters_link_to_one_erratum_one_source_and_one_term():
     assert nb.cells[0].source.split("\n\n") == [
         '<a href="../../book/errata.html#e3">E3</a>, a <a href="../../book/glossary.html#term-prior">prior</a>',
         '[part](../../book/errata.md) <span class="verdict">it is so</span>']
+
+
+@pytest.mark.parametrize(("sets", "data", "said"), [
+    (["distance 1", "distance 8"], "real", "generated data (distance 1; distance 8)"),
+    (["generated photos", "MNIST-LT"], "real", "real data (generated photos; MNIST-LT)"),
+    (["distance 1"], "stand-in", "stand-in data (distance 1)")])
+def test_data_that_a_chapter_makes_are_not_called_real(sets, data, said):
+    assert said in text_of(recorded.banner({"dataset": sets, "data": data}))

@@ -2,9 +2,11 @@
 
 import ast
 import builtins
+import inspect
 import re
 
 import catalogue
+import pages
 import pairs
 import pytest
 import techniques
@@ -135,3 +137,15 @@ def solved(): return 2
     known = {"torch", "used", "helper", "forgotten", "of_the_page", "LIMIT", "solved"}
     assert unreached(source, {"used"}, known) == ["forgotten"]
     assert unreached(source, set(), known) == ["used", "helper", "forgotten"]
+
+
+def test_the_page_of_the_helpers_lists_no_field_among_the_methods_and_names_defaults():
+    from helpers import tables, training
+
+    def left_out(owner, name):
+        return pages.leave_out_fields(None, "class", name, inspect.getattr_static(owner, name), False, None)
+
+    assert left_out(training.Recipe, "sampler") and left_out(tables.Parts, "train")
+    assert left_out(tables.Table, "split") is None and left_out(tables.Table, "digest") is None
+    shown = "(sampler=<function shuffled at 0x7f>, unpack=<class 'numpy.ndarray'>)"
+    assert pages.name_the_defaults(*[None] * 5, shown, None) == ("(sampler=shuffled, unpack=ndarray)", None)
