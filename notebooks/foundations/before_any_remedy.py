@@ -48,7 +48,7 @@ from helpers.training import Diverged, Recipe, fit
 # %% tags=["parameters"]
 SEEDS = [100, 101, 102, 103, 104]
 STEPS = 400
-RATES = [0.04, 0.16, 0.64]
+RATES = [0.01, 0.04, 0.16]
 DATA = "auto"
 
 # %% [markdown]
@@ -124,7 +124,7 @@ def draw(arena, data, seed):
 # ## Choose for the plain baseline
 #
 # The choice is made for **cross-entropy alone**, on the validation split of the *tuning draw*, a draw that no result of this book
-# is measured on. Each network is tried with every learning rate of one small grid.
+# is measured on. Each network is tried with every learning rate of one small grid, and with one beyond it.
 
 # %%
 def tried(network, arena, rate, data):
@@ -138,7 +138,8 @@ def tried(network, arena, rate, data):
     return trained.history[-1]["balanced accuracy"], trained.seconds
 
 
-jobs = [(network, arena, rate, DATA) for arena in ARENAS for rate in RATES for network in NETWORKS]
+jobs = [(network, arena, rate, DATA)
+        for arena in ARENAS for rate in (*RATES, 4 * RATES[-1]) for network in NETWORKS]
 tries = pd.DataFrame(parallel(tried, jobs), columns=["score", "seconds"],
                      index=pd.MultiIndex.from_tuples([job[:3] for job in jobs],
                                                      names=["network", "arena", "rate"]))
@@ -161,6 +162,10 @@ f"best over both arenas: {chosen}"
 # As far as one draw tells, the network of the literature is far behind its own copy without dropout. In so few steps it learns too
 # little, not too much. `ConvNet` tells the other half: without its light dropout it gains in one arena and loses in the other, and
 # stays behind, for its steps are dear and it gets few. Batch norm adds nothing at the best rate, but it bears the largest one.
+#
+# The last rate of each arena is one too many: most networks run away there. It stood in the grid of an earlier edition of this
+# book. It was the choice of few techniques then, by a training that happened to stay whole, and five more trainings at that rate did
+# not always. So the techniques of both arenas choose among the other three, each four times the one before.
 
 # %% tags=["remove-input"]
 ahead = best.loc["Net without dropout"] - best.loc["Net"]
@@ -173,7 +178,7 @@ claim("CompactNet is the best of the six over both arenas, and Net gains more th
             not any(draw(arena, DATA, TUNING_SEED).is_stand_in for arena in ARENAS)))
 
 # %% [markdown]
-# `CompactNet`, its steps and the grid of rates are the plain recipe of both arenas from here on.
+# `CompactNet`, its steps and the three rates are the plain recipe of both arenas from here on.
 #
 # ## Two remedies on three networks
 #
@@ -301,7 +306,7 @@ pd.Series({"printed, Net (1 seed)": f"{printed['random oversampling'] - printed[
 
 # %% tags=["solution", "hide-cell"]
 tuning_draw = draw("digits", DATA, TUNING_SEED)
-{name: round(fit(Recipe(model=NETWORKS[name][0], lr=RATES[0]), tuning_draw, seed=TUNING_SEED,
+{name: round(fit(Recipe(model=NETWORKS[name][0], lr=0.04), tuning_draw, seed=TUNING_SEED,
                  steps=4 * steps_of(name)).history[-1]["balanced accuracy"], 3)
  for name in ("Net", "Net without dropout")}
 

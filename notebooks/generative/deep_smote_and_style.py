@@ -65,7 +65,7 @@ from helpers.training import Recipe, fit, oversample, reproducible
 # %% tags=["parameters"]
 SEEDS = [100, 101, 102, 103, 104]
 STEPS = 400
-RATES = [0.04, 0.16, 0.64]
+RATES = [0.01, 0.04, 0.16]
 ENCODER_STEPS = 800
 PIXEL_STEPS = 60
 FILL = 1000

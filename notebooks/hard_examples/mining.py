@@ -67,7 +67,7 @@ from helpers.training import (
 # %% tags=["parameters"]
 SEEDS = [100, 101, 102, 103, 104]
 STEPS = 400
-RATES = [0.04, 0.16, 0.64]
+RATES = [0.01, 0.04, 0.16]
 SOURCE_STEPS = 4640
 DATA = "auto"
 
