@@ -57,7 +57,8 @@ def chosen(results: pd.DataFrame, protocol: str = "fair", dataset: str | None = 
     if dataset is None and len(known) > 1:
         raise ValueError(f"these results hold {len(known)} data sets; name one, dataset=…: {', '.join(known)}")
     if dataset is not None:
-        found = found[found.dataset.str.removeprefix("stand-in for ") == dataset.removeprefix("stand-in for ")]
+        plain = dataset.removeprefix("stand-in for ")
+        found = found[found.dataset.isin([name for name in known if name.removeprefix("stand-in for ") == plain])]
         if found.empty:
             raise KeyError(f"no data set {dataset!r} under {protocol!r}; there are: {', '.join(known) or 'none'}")
     return found

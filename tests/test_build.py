@@ -11,7 +11,9 @@ import time
 import types
 from pathlib import Path
 
+import catalogue
 import execution
+import kept
 import pytest
 from filelock import FileLock
 
@@ -39,6 +41,13 @@ def record(chapter, **facts):
              "claims": claims, **facts}
     (folder / f"{name}.csv").write_text("dataset,technique\\n")
     (folder / f"{name}.json").write_text(json.dumps(facts))
+'''
+
+SURROUNDINGS = '''
+import os
+
+def environment():
+    return repr([os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "PROCESSOR")])
 '''
 
 CHAPTER = '''# %% [markdown]
@@ -128,6 +137,7 @@ def fill(book: Book):
         shutil.copyfile(ROOT / name, book.folder / name)
     book.write("requirements.lock", "nothing==1\n")
     book.write("helpers/__init__.py", HELPERS)
+    book.write("helpers/surroundings.py", SURROUNDINGS)
     lines = "seeds: {{default: {}}}\npart/one:\n  STEPS: {}\npart/two:\n  STEPS: {}\n"
     book.write("notebooks/profiles/smoke.yaml", lines.format(0, 7, 7))
     book.write("notebooks/profiles/book.yaml", lines.format(100, 9, 9))
@@ -223,6 +233,141 @@ def test_profiles_do_not_share_runs_and_the_book_gives_a_chapter_all_cores(book)
     assert ran(result) == {"one"}, result.stdout
     assert "steps 9 workers 2" in book.notebook("one", "book").read_text()
     assert "steps 7 workers 1" in book.notebook("one").read_text()
+
+
+# ---------------------------------------------------------------- what is kept
+
+@pytest.fixture
+def clones(built, tmp_path):
+    """Copies of the small book without anything built, which share a store and data."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/digits").write_text("0123456789", encoding="utf-8")
+
+    def another(name: str) -> Book:
+        shutil.copytree(built.folder, tmp_path / name, symlinks=True,
+                        ignore=shutil.ignore_patterns("build", ".snakemake"))
+        return Book(tmp_path / name)
+
+    return another, {"BOOK_RUNS": str(tmp_path / "runs"), "BOOK_DATA": str(tmp_path / "data")}
+
+
+@pytest.mark.slow
+def test_a_clone_that_finds_the_chapters_in_the_store_runs_none(clones):
+    another, shared = clones
+    first, second = another("first"), another("second")
+    result = first.build(ONE, TWO, **shared)
+    assert ran(result) == {"one", "two"}, result.stdout
+    second.edit("notebooks/part/one.py", "# # Chapter one", "# # Chapter one, in other words")
+    result = second.build(ONE, TWO, **shared)
+    assert (result.returncode, ran(result)) == (0, set()), result.stdout
+    assert "[1/2] part/one: from the store\n[2/2] part/two: from the store" in result.stdout
+    for path in (ONE, TWO, "build/results/smoke/part-one.csv", "build/results/smoke/part-two.json",
+                 "build/run/smoke/part/one/key", "build/run/smoke/part/one/runs.jsonl"):
+        assert (second.folder / path).read_bytes() == (first.folder / path).read_bytes()
+    result = second.build(ONE, TWO, **shared)
+    assert (result.returncode, "part/" in result.stdout) == (0, False), "all of it is current"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["code", "helpers", "profile", "processor", "data", "off", "damage", "the builder"])
+def test_what_decides_the_numbers_decides_what_is_taken_from_the_store(clones, change):
+    another, shared = clones
+    another("first").build(ONE, **shared)
+    second = another("second")
+    if change == "code":
+        second.edit("notebooks/part/one.py", '"steps"', '"some steps"')
+    elif change == "helpers":
+        second.edit("helpers/__init__.py", "import json, os", "import os, json")
+    elif change == "profile":
+        second.edit("notebooks/profiles/smoke.yaml", "STEPS: 7", "STEPS: 8")
+    elif change == "processor":
+        shared["PROCESSOR"] = "another"
+    elif change == "data":
+        Path(shared["BOOK_DATA"], "more").write_text("0", encoding="utf-8")
+    elif change == "off":
+        shared["BOOK_RUNS"] = "off"
+    elif change == "damage":
+        [path] = Path(shared["BOOK_RUNS"]).glob("??/*.chapter")
+        path.write_bytes(path.read_bytes().replace(b"Chapter", b"chapteR")[:-30])
+    else:
+        second.edit("book/_ext/execution.py", '"""Run one chapter', '"""Run a chapter')
+    result = second.build(ONE, **shared)
+    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
+    assert ("is damaged" in result.stdout) == (change == "damage")
+
+
+@pytest.mark.slow
+def test_a_chapter_that_failed_or_ran_on_a_stand_in_is_not_kept(clones):
+    another, shared = clones
+    book = another("first")
+    book.edit("notebooks/part/two.py", "import os, time", "import os, time, nowhere")
+    assert book.build(ONE, TWO, **shared | {"BOOK_DATA": ""}).returncode
+    assert list(Path(shared["BOOK_RUNS"]).glob("**/*.chapter")) == []
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A chapter that reads the others' tables, one of these, and a store; nothing of them runs."""
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "synthesis/all"])
+    monkeypatch.setattr(catalogue, "key", lambda chapter, profile: f"key of {chapter}")
+    monkeypatch.setattr(kept, "surroundings", lambda: "here")
+    monkeypatch.setenv("BOOK_RUNS", str(tmp_path / "runs"))
+    shutil.copytree(ROOT / "book/_ext", tmp_path / "book/_ext", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def write(chapter: str, table: str, data="real"):
+        for name, path in kept._files(chapter, "book").items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text({".json": json.dumps({"data": data}), ".csv": table, "key": f"key of {chapter}"}.get(
+                name, name), encoding="utf-8")
+
+    return write
+
+
+def test_a_chapter_that_reads_tables_is_taken_only_beside_these_tables(small):
+    for chapter in ("part/one", "synthesis/all"):
+        small(chapter, f"table of {chapter}")
+    kept.keep(["part/one", "synthesis/all"], "book")
+    for table in ("table of part/one", "another table"):
+        for path in kept._files("synthesis/all", "book").values():
+            path.unlink(missing_ok=True)
+        small("part/one", table)
+        kept.fetch(["synthesis/all"], "book")
+        assert kept.take("synthesis/all", "book") == (table == "table of part/one")
+        assert catalogue.executed("synthesis/all", "book").is_file() == (table == "table of part/one")
+
+
+def test_what_waits_for_a_chapter_that_was_edited_since_stays_where_it_is(small, monkeypatch):
+    small("part/one", "table")
+    kept.keep(["part/one"], "book")
+    catalogue.executed("part/one", "book").unlink()
+    kept.fetch(["part/one"], "book")
+    monkeypatch.setattr(catalogue, "key", lambda chapter, profile: "another key")
+    assert not kept.take("part/one", "book")
+    assert not catalogue.executed("part/one", "book").is_file()
+
+
+def test_code_of_the_others_decides_where_a_chapter_reads_them(small, tmp_path, monkeypatch):
+    before = [kept.place(tmp_path, chapter, "book") for chapter in ("part/two", "synthesis/all")]
+    monkeypatch.setattr(catalogue, "key", lambda chapter, profile: f"new key of {chapter}"
+                        if chapter == "part/one" else f"key of {chapter}")
+    after = [kept.place(tmp_path, chapter, "book") for chapter in ("part/two", "synthesis/all")]
+    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+
+
+def test_a_store_that_cannot_be_written_costs_a_line_and_no_build(small, tmp_path, capsys):
+    small("part/one", "table")
+    (tmp_path / "runs").write_text("a file", encoding="utf-8")
+    kept.keep(["part/one"], "book")
+    assert capsys.readouterr().out.startswith("note: part/one was not kept (")
+
+
+def test_only_what_is_real_and_current_is_kept(small, tmp_path):
+    small("part/one", "table", data="stand-in")
+    small("synthesis/all", "table")
+    (catalogue.run_folder("synthesis/all", "book") / "key").write_text("of old code", encoding="utf-8")
+    kept.keep(["part/one", "synthesis/all"], "book")
+    assert list(tmp_path.glob("runs/**/*.chapter")) == []
 
 
 # ---------------------------------------------------------------- failures

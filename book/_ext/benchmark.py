@@ -26,14 +26,16 @@ def entries(profile: str, chapters: list[str]) -> list[dict]:
     """
     from helpers import metrics
     from helpers import results as read
-    from helpers.results import CEILING
+    from helpers.results import CEILING, OVERLAP
 
+    parts = ("head recall", "tail recall", "ECE", "seconds")
     found: dict[str, dict] = {}
     for chapter in chapters:
         if chapter.split("/")[0] in recorded.NO_REMEDIES or not recorded.is_real(recorded.facts(chapter, profile)):
             continue
         table = recorded.results(chapter, profile)
-        table = table[(table.protocol == "fair") & table.dataset.isin(ARENAS)]
+        table = table[(table.protocol == "fair") & table.dataset.isin(ARENAS)
+                      & table.metric.isin([MEASURE, OVERLAP, *parts])]
         names = [set(table[(table.dataset == one) & (table.metric == MEASURE)].technique) for one in ARENAS]
         for name in table.technique.unique():
             if name in found or name in (REFERENCE, CEILING) or not all({name, REFERENCE} <= some for some in names):
@@ -41,7 +43,7 @@ def entries(profile: str, chapters: list[str]) -> list[dict]:
             per = {}
             for one in ARENAS:
                 per[one] = {"gap": read.difference(table, name, REFERENCE, MEASURE, dataset=one)}
-                for part in ("head recall", "tail recall", "ECE", "seconds"):
+                for part in parts:
                     ours, plain = (read.mean(table, who, part, dataset=one).mean for who in (name, BASELINE))
                     per[one][part] = ours / plain if part == "seconds" and plain else ours - plain
             seen = [per[one]["gap"].seen for one in ARENAS]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import catalogue
 import checks
-import execution
+import kept
 import ledger
 import progress
 import recorded
@@ -43,7 +43,7 @@ def forget_stand_ins(profile: str, chapters: list[str]) -> None:
         seen = catalogue.build_folder() / "run" / profile / chapter / "data-seen"
         if (manifest.is_file() and seen.is_file() and catalogue.parameters(profile, chapter).get("DATA") != "stand-in"
                 and json.loads(manifest.read_text(encoding="utf-8")).get("data") != "real"
-                and seen.read_text(encoding="utf-8") != execution.data_seen()):
+                and seen.read_text(encoding="utf-8") != catalogue.data_seen()):
             (catalogue.executed(chapter, profile)).unlink(missing_ok=True)
 
 
@@ -120,10 +120,12 @@ def build(profile: str, cores: str = "all", extra: list[str] = (), *, names: str
             print("Nothing has changed since the last build.")
         else:
             settings = {"chapters": chapters if names else []}
+            kept.fetch(chapters, profile)
             code = snakemake(profile, cores, extra, settings, lock, talk)
             while code and not partly and (more := [c for c in failures(profile, chapters) if c not in failed]):
                 failed += more
                 code = snakemake(profile, cores, extra, {**settings, "failed": failed}, lock, talk)
+            kept.keep(chapters, profile)
             failed = failures(profile, chapters)
             if not (code or failed or extra or trouble()):  # an option of Snakemake's may have run a part of it
                 state.write_text(fingerprint(profile, chapters), encoding="utf-8")

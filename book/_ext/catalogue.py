@@ -33,6 +33,16 @@ def read_yaml(path: Path) -> dict:
                       f"({error.problem}); look at the indentation") from None
 
 
+def data_seen() -> str:
+    """A digest of the names and sizes of the data files that the chapters could have read."""
+    import platformdirs
+
+    folders = [os.environ.get("BOOK_DATA"), platformdirs.user_cache_dir("learning-from-imbalanced-data")]
+    files = [(str(path.relative_to(folder)), path.stat().st_size) for folder in folders if folder
+             for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.suffix != ".lock"]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
 def in_order() -> list[str]:
     """The chapters, in the order of ``_toc.yml``."""
     toc = read_yaml(ROOT / "_toc.yml")
@@ -65,6 +75,12 @@ def build_folder() -> Path:
     """Where everything that is made goes. Chapters find it in ``$BOOK_BUILD``; another arithmetic has its own in it."""
     other = os.environ.get("BOOK_ARITHMETIC")
     return ROOT / "build" / "arithmetic" / other if other else ROOT / "build"
+
+
+def runs() -> Path | None:
+    """Where runs are kept, one place for every arithmetic; None where ``BOOK_RUNS=off``."""
+    told = os.environ.get("BOOK_RUNS") or ROOT / "build" / "runs"
+    return None if told == "off" else Path(told).expanduser().absolute()
 
 
 def logs(profile: str) -> Path:

@@ -11,19 +11,10 @@ from pathlib import Path
 
 import catalogue
 import checks
+import kept
 import pairs
 import progress
 import stopping
-
-
-def data_seen() -> str:
-    """A digest of the names and sizes of the data files that the chapters could have read."""
-    import platformdirs
-
-    folders = [os.environ.get("BOOK_DATA"), platformdirs.user_cache_dir("learning-from-imbalanced-data")]
-    files = [(str(path.relative_to(folder)), path.stat().st_size) for folder in folders if folder
-             for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.suffix != ".lock"]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def pathless(text: str) -> str:
@@ -58,8 +49,7 @@ def prepare(chapter: str, profile: str, folder: Path, build: Path, seed: int | N
                       BOOK_SEEDS=json.dumps(chosen["SEEDS"]), IPYTHONDIR=str(folder / "ipython"),
                       PYTHONPATH=os.pathsep.join([str(catalogue.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     checks.data_folder()
-    store = os.environ.get("BOOK_RUNS") or catalogue.ROOT / "build" / "runs"  # one for every arithmetic
-    os.environ["BOOK_RUNS"] = "off" if store == "off" else str(Path(store).expanduser().absolute())
+    os.environ["BOOK_RUNS"] = str(catalogue.runs() or "off")
     return chosen
 
 
@@ -123,6 +113,10 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
     if output.resolve() != catalogue.executed(chapter, profile):  # a trial run beside the book's own
         folder = output.resolve().with_suffix(".run")
     manifest, started = catalogue.results_path(chapter, profile, ".json"), time.time()
+    if output.resolve() == catalogue.executed(chapter, profile) and kept.take(chapter, profile):
+        log.write_text(f"{called(chapter)}: from the store\n", encoding="utf-8")
+        say(f"{called(chapter)}: from the store")
+        return
     manifest.unlink(missing_ok=True)
     try:
         chosen = prepare(chapter, profile, folder, catalogue.build_folder())
@@ -143,7 +137,7 @@ def execute(chapter: str, profile: str, output: Path, log: Path) -> None:
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
-    (folder / "data-seen").write_text(data_seen(), encoding="utf-8")
+    (folder / "data-seen").write_text(catalogue.data_seen(), encoding="utf-8")
     (folder / "key").write_text(key, encoding="utf-8")
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(ran, folder / "output.ipynb")

@@ -143,9 +143,10 @@ def changed(name: str, chapter: str) -> str | None:
 def to_baseline(table, metric: str, more: bool) -> dict:
     """Each technique's paired gain over the baseline; a fall of what is better when small is a gain."""
     from helpers import results as read
-    from helpers.results import CEILING
+    from helpers.results import CEILING, OVERLAP
 
-    names = table[(table.metric == metric) & (table["class"] == "") & (table.protocol == "fair")].technique.unique()
+    table = table[(table.protocol == "fair") & (table["class"] == "") & table.metric.isin([metric, OVERLAP])]
+    names = table[table.metric == metric].technique.unique()
     if "baseline" not in names:
         return {}
     pair = (lambda name: (name, "baseline")) if more else (lambda name: ("baseline", name))
