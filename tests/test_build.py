@@ -11,6 +11,7 @@ import time
 import types
 from pathlib import Path
 
+import building
 import catalogue
 import execution
 import kept
@@ -360,6 +361,12 @@ def test_a_store_that_cannot_be_written_costs_a_line_and_no_build(small, tmp_pat
     (tmp_path / "runs").write_text("a file", encoding="utf-8")
     kept.keep(["part/one"], "book")
     assert capsys.readouterr().out.startswith("note: part/one was not kept (")
+
+
+@pytest.mark.parametrize(("options", "there"), [
+    ([], False), (["--executor", "local"], False), (["--executor", "slurm"], True), (["--executor=kubernetes"], True)])
+def test_processors_of_other_machines_are_told_from_this_one(options, there):
+    assert building.elsewhere(options) == there
 
 
 def test_only_what_is_real_and_current_is_kept(small, tmp_path):

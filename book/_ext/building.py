@@ -80,7 +80,6 @@ def take_arithmetic(name: str | None) -> None:
 def snakemake(profile: str, cores: str, extra: list[str], settings: dict[str, list[str]], lock, talk) -> int:
     """Run Snakemake; what it says goes to the log, what the steps say to the screen."""
     spread = any(option.startswith("--executor") for option in extra)  # where a seed is a job of its own
-    elsewhere = spread and "local" not in extra  # where nothing that a job says reaches this screen
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--workflow-profile",
                "book/_ext/snakemake", *([] if spread and cores == "all" else ["--cores", cores]), *extra, "--config",
                f"profile={profile}", f"spread={spread}"]
@@ -88,7 +87,12 @@ def snakemake(profile: str, cores: str, extra: list[str], settings: dict[str, li
     progress.forget()
     with subprocess.Popen(command, cwd=catalogue.ROOT, stdout=subprocess.PIPE, stderr=talk, text=True, encoding="utf-8",
                           pass_fds=[lock.fileno()], start_new_session=True) as process, stopping.passed_on(process):
-        return progress.follow(process, news=progress.News(profile) if elsewhere else list)
+        return progress.follow(process, news=progress.News(profile) if elsewhere(extra) else list)
+
+
+def elsewhere(options: list[str]) -> bool:
+    """Whether jobs run on other machines: what they say does not reach this screen, and their processors are others."""
+    return any(option.startswith("--executor") for option in options) and "local" not in options
 
 
 def failures(profile: str, chapters: list[str]) -> list[str]:
@@ -120,12 +124,14 @@ def build(profile: str, cores: str = "all", extra: list[str] = (), *, names: str
             print("Nothing has changed since the last build.")
         else:
             settings = {"chapters": chapters if names else []}
-            kept.fetch(chapters, profile)
+            if not elsewhere(extra):
+                kept.fetch(chapters, profile)
             code = snakemake(profile, cores, extra, settings, lock, talk)
             while code and not partly and (more := [c for c in failures(profile, chapters) if c not in failed]):
                 failed += more
                 code = snakemake(profile, cores, extra, {**settings, "failed": failed}, lock, talk)
-            kept.keep(chapters, profile)
+            if not elsewhere(extra):
+                kept.keep(chapters, profile)
             failed = failures(profile, chapters)
             if not (code or failed or extra or trouble()):  # an option of Snakemake's may have run a part of it
                 state.write_text(fingerprint(profile, chapters), encoding="utf-8")

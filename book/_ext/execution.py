@@ -1,6 +1,5 @@
 """Run one chapter from top to bottom, or one seed of it."""
 
-import hashlib
 import json
 import os
 import re

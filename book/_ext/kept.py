@@ -110,7 +110,7 @@ def keep(chapters: list[str], profile: str) -> None:
 
 
 def _files(chapter: str, profile: str) -> dict[str, Path]:
-    """What an execution leaves, by the name under which it is kept; the notebook comes last, as it says that all is there."""
+    """What an execution leaves, by the name under which it is kept; the notebook last, as it says that all is there."""
     folder = catalogue.run_folder(chapter, profile)
     return {**{suffix: catalogue.results_path(chapter, profile, suffix) for suffix in (".csv", ".json")},
             **{name: folder / name for name in ("key", "data-seen", "runs.jsonl")},
