@@ -430,7 +430,7 @@ summary(results, ["balanced accuracy", "worst-class recall", "ECE", "seconds"],
 
 # %% [markdown]
 # Now the same techniques against the free correction, in both arenas, seed by seed. A filled dot is clear of zero after Holm's
-# correction for its panel. Look for dots on the right of the line, and for the seven mixes alone.
+# correction for its panel. Look on which side of the line each dot lies, and for the seven mixes alone.
 
 # %% mystnb={"image": {"alt": "Paired differences in balanced accuracy to logit adjustment in two panels, garments and digits, a row a technique, with intervals: MixUp and CutMix alone lie below the baseline in both."}}
 plots.both_arenas(results)
@@ -598,7 +598,7 @@ plots.published_and_reproduced(results, "T2", names={"CutMix + MixUp, as printed
 #
 # The printed recalls make it worse. They are counted over the last 500 of 10,000 test images, 42 to 62 a class
 # ([E4](../../book/errata.md#e4)). Compare each pair of our own MixUp trainings in the two ways in which those two rows are
-# compared. (Ours differ in their draw of the tail too, so expect them to lie further apart, if anything.)
+# compared. (Ours differ in their draw of the tail too. So we expected them to lie further apart; compare.)
 
 # %% tags=["hide-input"]
 def apart(logits, labels, label=4):

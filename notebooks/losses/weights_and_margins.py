@@ -616,9 +616,8 @@ plots.both_arenas(results, techniques=shown);
 f"left out of the figure: {lost_trainings(results)}"
 
 # %% [markdown]
-# The rate was chosen on the tuning draw, as for all. A loss can bear a high rate in one draw, and collapse or diverge in the next;
-# what diverged finds nothing. Look for wide intervals in the tables. They are a cost of the method under equal tuning; a lower rate
-# may be the cure.
+# The rate was chosen on the tuning draw, as for all. A loss can bear a rate in one draw, and collapse or diverge in the next; what
+# diverged finds nothing. Look for wide intervals in the tables. They are a cost of the method under equal tuning.
 
 # %% tags=["remove-input"]
 claim("The logit-adjusted loss is as good as the correction afterwards, to a point of balanced "

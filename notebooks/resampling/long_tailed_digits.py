@@ -364,7 +364,7 @@ COLUMNS = ["balanced accuracy", "worst-class recall", "tail recall", "seconds"]
 summary(results, COLUMNS, dataset=DIGITS)
 
 # %% [markdown]
-# Most samplers lift the baseline a little. On the digits none reaches the line that needs no sampler. Now set all of them beside
+# On average most samplers lift the baseline a little. On the digits none reaches the line that needs no sampler. Now set all of them beside
 # it, in both arenas. The intervals are of **paired** differences: each seed's technique minus the same seed's logit adjustment. A
 # filled dot is clear of zero after Holm's correction for its panel.
 

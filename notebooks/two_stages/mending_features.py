@@ -475,8 +475,8 @@ def experts_loss(run, inputs, labels, tau=2.0):
 # %% [markdown]
 # ## The comparison
 #
-# Both [arenas](../../book/glossary.md#term-arena), equal steps, each technique with its own learning rate. The four heads at the top
-# share one training, and the last fifth of the steps is theirs. *Oversampled features* is their control: a new head, rare features
+# Both [arenas](../../book/glossary.md#term-arena), equal steps, each technique with its own learning rate. Of the four heads at the top
+# those that chose the same rate share one training, and the last fifth of the steps is theirs. *Oversampled features* is their control: a new head, rare features
 # repeated.
 
 # %%
