@@ -367,7 +367,7 @@ claim("The sign of mining's difference to the baseline turns with the learning r
       & better(shared, "baseline at 0.16", "OHEM, a quarter at 0.16",
                protocol="one rate for all"),
       refuted="The gain at the lowest rate is there. At the highest mining loses on average, but "
-              "one of its trainings ended at chance, and the interval is wide and reaches beyond zero.")
+              "one of its trainings ended at chance, and the wide interval reaches beyond zero.")
 
 # %% [markdown]
 # The $1/k$ suggests why. To average over a quarter of the batch is to pull four times as hard. Compare across columns: a quarter at

@@ -396,8 +396,8 @@ claim("The weighted sampler and label shuffling are as good as oversampling in b
       & equivalent(results, "label shuffling", "random oversampling", dataset=DIGITS)
       & equivalent(results, "weighted sampler", "random oversampling", dataset=GARMENTS)
       & equivalent(results, "label shuffling", "random oversampling", dataset=GARMENTS),
-      refuted="So it is on the digits, and for label shuffling on the garments. The weighted sampler "
-              "is half a point behind there, and its interval reaches a little past the margin.")
+      refuted="So it is on the digits, and for label shuffling on the garments. The weighted "
+              "sampler is half a point behind there, and its interval reaches past the margin.")
 
 # %% [markdown]
 # Class-aware sampling we left out of that sentence: see the figure.

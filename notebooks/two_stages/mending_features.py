@@ -567,9 +567,9 @@ claim("Mixing inside the network, by MoEx or manifold MixUp, stays more than a p
       & better(results, "logit adjustment", "MoEx", by=0.01, dataset=both[1])
       & better(results, "logit adjustment", "manifold MixUp", by=0.01, dataset=both[0])
       & better(results, "logit adjustment", "manifold MixUp", by=0.01, dataset=both[1]),
-      refuted="MoEx stays behind, as we expected, and manifold MixUp does on the digits. On garments "
-              "it is further behind on average, but its trainings differ so much that the interval "
-              "reaches zero.")
+      refuted="MoEx stays behind, as we expected, and on the digits manifold MixUp does. On the "
+              "garments it is further behind on average, but one of its trainings is so far below "
+              "the others that the interval reaches zero.")
 
 # %% tags=["remove-input"]
 claim("On digits BBN stays behind plain batches of twice the size; M2m, with its second network, "
