@@ -471,9 +471,9 @@ claim("In front of logit adjustment they do not: on garments they cost it more t
              dataset=garments))
 
 # %% [markdown]
-# Why? A copy that is disturbed is no longer a copy: oversampling shows the same few boots again and again, and augmentation may
-# help because it makes them differ. Logit adjustment moves the borders of a network that has already been trained; there the
-# disturbed pictures may only be more to learn.
+# Why? We can only guess. A copy that is disturbed is no longer a copy: oversampling shows the same few boots again and again, and
+# augmentation may make them differ. Logit adjustment moves the borders of a network that has already been trained; on garments the
+# disturbed pictures may only be more to learn. Compare the digits, which that sentence leaves out.
 
 # %% [markdown]
 # ## Under damage
@@ -585,8 +585,8 @@ claim("You are protected from what you have trained on: Cutout gains more than t
 # **The prior is untouched.** An augmented boot is still a rare boot. Balance first.
 #
 # **Short training.** Augmentation is a cure for memorising. How much is there to cure? A loss near zero means that the images are
-# learned by heart already; the further from it, the less an augmentation can cure. Passes over the data, and the plain network's
-# loss on its training images at the end:
+# learned by heart already; the further from it, the less an augmentation can cure. (That there is something to cure does not say
+# that it does.) Passes over the data, and the plain network's loss on its training images at the end:
 
 # %% tags=["hide-input"]
 losses = {name: np.mean([arena.history["baseline", seed][-1]["loss"] for seed in SEEDS])
@@ -725,7 +725,7 @@ def gain(name, reference, dataset):
 
 behind, left = ([gain(name, "logit adjustment", dataset) for dataset in (garments, digits)]
                 for name in ("affine + oversampling", "balanced data"))
-verdict = (f"Alone, disturbing each image does not help the rare: on garments affine changes move "
+verdict = (f"Disturbing each image, and nothing else: on garments affine changes move "
            f"balanced accuracy by {gain('affine', 'baseline', garments):+%} points, AugMix by "
            f"{gain('AugMix', 'baseline', garments):+%}. Behind oversampling, affine changes come "
            f"{behind[0]:+%} points from the free correction on garments and {behind[1]:+%} on "

@@ -273,8 +273,8 @@ f"rank correlation of the shortest and the longest training: {agreed:.2f}"
 # ## When this does not help
 #
 # **Four hundred steps are few for photos.** With more, what regularises may gain; on photos we have not tried. We expected the
-# order of techniques that act on the *prior* to move least, because a prior does not care what the pictures show. The table of
-# budgets does not bear that out.
+# order of techniques that act on the *prior* to move least, because a prior does not care what the pictures show. See whether
+# the figure of budgets bears that out; at the shorter training its intervals are wide.
 #
 # **One tail a row.** Four orders of ten classes are four, not all. And a tail that is cut from balanced data has rare classes that are
 # as varied as the common ones; in the wild a rare class is often rare because nobody looked for it.
