@@ -336,6 +336,11 @@ def test_a_chapter_that_reads_tables_is_taken_only_beside_these_tables(small):
         kept.fetch(["synthesis/all"], "book")
         assert kept.take("synthesis/all", "book") == (table == "table of part/one")
         assert catalogue.executed("synthesis/all", "book").is_file() == (table == "table of part/one")
+    small("synthesis/all", "what it makes of another table")
+    kept.keep(["synthesis/all"], "book")
+    catalogue.executed("synthesis/all", "book").unlink()
+    kept.fetch(["synthesis/all"], "book")
+    assert kept.take("synthesis/all", "book"), "what was kept beside other tables has given way"
 
 
 def test_what_waits_for_a_chapter_that_was_edited_since_stays_where_it_is(small, monkeypatch):

@@ -92,8 +92,8 @@ def keep(chapters: list[str], profile: str) -> None:
         files = _files(chapter, profile)
         if (not catalogue.is_current(chapter, profile) or not all(path.is_file() for path in files.values())
                 or json.loads(files[".json"].read_text(encoding="utf-8")).get("data") != "real"
-                or (path := place(root, chapter, profile)).is_file()):
-            continue
+                or ((path := place(root, chapter, profile)).is_file() and not reads_others(chapter))):
+            continue  # one that reads tables may have been kept beside others
         partial = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
