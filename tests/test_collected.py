@@ -47,6 +47,7 @@ def build(tmp_path, monkeypatch):
     def write(chapter, profile="book", table=None, **facts):
         recorded.facts.cache_clear()
         recorded.results.cache_clear()
+        reproduced.rows_of.cache_clear()
         path = catalogue.results_path(chapter, profile, ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"chapter": chapter, "profile": profile, "dataset": ["MNIST-LT"], "data": "real", "seeds": [*SEEDS],
@@ -62,6 +63,7 @@ def build(tmp_path, monkeypatch):
     yield write
     recorded.facts.cache_clear()
     recorded.results.cache_clear()
+    reproduced.rows_of.cache_clear()
 
 
 def text_of(markup):

@@ -25,26 +25,24 @@ def entries(profile: str, chapters: list[str]) -> list[dict]:
     Two names with the same numbers are the same runs: the second stands under ``also``.
     """
     from helpers import metrics
-    from helpers import results as read
-    from helpers.results import CEILING, OVERLAP
+    from helpers.results import CEILING
 
-    parts = ("head recall", "tail recall", "ECE", "seconds")
     found: dict[str, dict] = {}
     for chapter in chapters:
         if chapter.split("/")[0] in recorded.NO_REMEDIES or not recorded.is_real(recorded.facts(chapter, profile)):
             continue
         table = recorded.results(chapter, profile)
-        table = table[(table.protocol == "fair") & table.dataset.isin(ARENAS)
-                      & table.metric.isin([MEASURE, OVERLAP, *parts])]
-        names = [set(table[(table.dataset == one) & (table.metric == MEASURE)].technique) for one in ARENAS]
+        table = table[(table.protocol == "fair") & table.dataset.isin(ARENAS) & (table["class"] == "")]
+        gaps = {one: recorded.gaps(table[table.dataset == one], REFERENCE, MEASURE) for one in ARENAS}
+        means = table.groupby(["dataset", "technique", "metric"]).value.mean()
         for name in table.technique.unique():
-            if name in found or name in (REFERENCE, CEILING) or not all({name, REFERENCE} <= some for some in names):
+            if name in found or name == CEILING or not all(name in gaps[one] for one in ARENAS):
                 continue
             per = {}
             for one in ARENAS:
-                per[one] = {"gap": read.difference(table, name, REFERENCE, MEASURE, dataset=one)}
-                for part in parts:
-                    ours, plain = (read.mean(table, who, part, dataset=one).mean for who in (name, BASELINE))
+                per[one] = {"gap": gaps[one][name]}
+                for part in ("head recall", "tail recall", "ECE", "seconds"):
+                    ours, plain = (float(means[one, who, part]) for who in (name, BASELINE))
                     per[one][part] = ours / plain if part == "seconds" and plain else ours - plain
             seen = [per[one]["gap"].seen for one in ARENAS]
             twin = next((entry for entry in found.values() if [entry[one]["gap"].seen for one in ARENAS] == seen), None)

@@ -18,18 +18,12 @@ def gains(profile: str, chapters: list[str]) -> dict:
     A chapter without a "baseline" compares models and not remedies; it has no place in the figure. Nor have the parts
     that compare networks, or show how to use the book.
     """
-    from helpers import results as read
-
     found = {}
     for chapter in chapters:
         if chapter.split("/")[0] in recorded.NO_REMEDIES or not recorded.is_real(recorded.facts(chapter, profile)):
             continue
-        table = recorded.at_home(chapter, profile)
-        metric = measure(chapter)
-        known = table[(table.protocol == "fair") & (table.metric == metric)].technique.unique().tolist()
-        if "baseline" in known:
-            found[chapter] = {name: read.difference(table, name, "baseline", metric)
-                              for name in known if name != "baseline"}
+        if over := recorded.gaps(recorded.at_home(chapter, profile), "baseline", measure(chapter)):
+            found[chapter] = over
     return found
 
 
@@ -111,8 +105,9 @@ def gains_figure(profile: str, chapters: list[str], folder: Path) -> str:
         told.append(f"{recorded.short(chapter)}, {measure(chapter)}: {', '.join(said)}")
         if "random oversampling" in values:
             others = [name for name in values if name != "random oversampling"]
+            over = recorded.gaps(recorded.at_home(chapter, profile), "random oversampling", measure(chapter))
             tried += len(others)
-            beaten += sum(above(profile, chapter, name) for name in others)
+            beaten += sum(bool(over[name].low > 0) for name in others)
     count = sum(len(values) for values in found.values())
     alt = "Paired gains over the baseline, in points with 95 percent intervals. " + "; ".join(told)
     images = "".join(f'<img class="gains {kind}" src="../_static/gains-{name}.svg" alt="{escape(alt)}">'
@@ -143,11 +138,3 @@ def in_words(found: dict) -> str:
         rows.append([recorded.link(chapter, recorded.short(chapter)) + metric, *cells])
     head = ["points above the baseline", "the best and the last", "strong baselines"]
     return f'<div class="gains-table">{recorded.wide("The figure in words", head, rows)}</div>'
-
-
-def above(profile: str, chapter: str, name: str) -> bool:
-    """Whether a technique is distinguishably better than plain random oversampling."""
-    from helpers import results as read
-
-    gap = read.difference(recorded.at_home(chapter, profile), name, "random oversampling", measure(chapter))
-    return bool(gap.low > 0)

@@ -142,15 +142,11 @@ def changed(name: str, chapter: str) -> str | None:
 
 def to_baseline(table, metric: str, more: bool) -> dict:
     """Each technique's paired gain over the baseline; a fall of what is better when small is a gain."""
-    from helpers import results as read
-    from helpers.results import CEILING, OVERLAP
+    from helpers.results import CEILING
 
-    table = table[(table.protocol == "fair") & (table["class"] == "") & table.metric.isin([metric, OVERLAP])]
-    names = table[table.metric == metric].technique.unique()
-    if "baseline" not in names:
-        return {}
-    pair = (lambda name: (name, "baseline")) if more else (lambda name: ("baseline", name))
-    return {name: read.difference(table, *pair(name), metric) for name in names if name not in ("baseline", CEILING)}
+    found = recorded.gaps(table, "baseline", metric, more)
+    found.pop(CEILING, None)
+    return found
 
 
 def answers(data: tuple[str, str], aim: str, gaps: dict[str, list], kind) -> dict[tuple[str, str, str, str], str]:

@@ -1,6 +1,8 @@
 """Pairs: a chapter's ``.py`` is the source, its ``.ipynb``, without outputs, is what Colab opens."""
 
 import ast
+import copy
+import functools
 import hashlib
 
 import catalogue
@@ -12,6 +14,11 @@ KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name
 
 def as_notebook(text: str):
     """A chapter's source as a notebook without outputs; a cell's id follows from its place and text."""
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.cache
+def _parsed(text: str):
     import jupytext
     import nbformat
 

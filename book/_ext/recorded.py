@@ -44,6 +44,25 @@ def at_home(chapter: str, profile: str):
     return table[(~fair | (table.dataset == home)) & (table.technique != CEILING)]
 
 
+def gaps(table, reference: str, metric: str, more: bool = True) -> dict:
+    """Each technique's paired gain over one, as `helpers.results.difference` has it, all at once.
+
+    Of the fair protocol, on one data set. Without `more`, a fall is a gain.
+    """
+    from helpers.results import OVERLAP, Interval, chosen
+
+    table = chosen(table[(table["class"] == "") & table.metric.isin([metric, OVERLAP])])
+    own = table[table.metric == metric]
+    by_seed = own.pivot(index="seed", columns="technique", values="value")
+    overlaps = table[table.metric == OVERLAP].groupby("technique").value.mean()
+    if reference not in by_seed:
+        return {}
+    pairs = {name: (name, reference) if more else (reference, name)
+             for name in own.technique.unique() if name != reference}
+    return {name: Interval.of((by_seed[one] - by_seed[other]).dropna(), float(overlaps.get(one, 0)))
+            for name, (one, other) in pairs.items()}
+
+
 def is_real(fact: dict) -> bool:
     return fact.get("data") == "real" and fact.get("profile") != "smoke"
 

@@ -30,6 +30,7 @@ def reproductions() -> dict[str, dict[str, dict]]:
     return found
 
 
+@functools.cache
 def rows_of(table: str, chapter: str, profile: str):
     """A chapter's results at home; on the one data set alone that its call spells out, if it does."""
     found = recorded.at_home(chapter, profile)
