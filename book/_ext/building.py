@@ -124,14 +124,13 @@ def build(profile: str, cores: str = "all", extra: list[str] = (), *, names: str
             print("Nothing has changed since the last build.")
         else:
             settings = {"chapters": chapters if names else []}
-            if not elsewhere(extra):
-                kept.fetch(chapters, profile)
+            due = [] if elsewhere(extra) else [c for c in chapters if not catalogue.is_current(c, profile)]
+            kept.fetch(due, profile)
             code = snakemake(profile, cores, extra, settings, lock, talk)
             while code and not partly and (more := [c for c in failures(profile, chapters) if c not in failed]):
                 failed += more
                 code = snakemake(profile, cores, extra, {**settings, "failed": failed}, lock, talk)
-            if not elsewhere(extra):
-                kept.keep(chapters, profile)
+            kept.keep(due, profile)
             failed = failures(profile, chapters)
             if not (code or failed or extra or trouble()):  # an option of Snakemake's may have run a part of it
                 state.write_text(fingerprint(profile, chapters), encoding="utf-8")

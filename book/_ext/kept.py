@@ -59,7 +59,7 @@ def fetch(chapters: list[str], profile: str) -> None:
     for chapter in chapters if root and root.is_dir() else []:
         folder = waiting(chapter, profile)
         shutil.rmtree(folder, ignore_errors=True)
-        if catalogue.is_current(chapter, profile) or not (path := place(root, chapter, profile)).is_file():
+        if not (path := place(root, chapter, profile)).is_file():
             continue
         try:
             with zipfile.ZipFile(path) as box:
