@@ -46,6 +46,12 @@ def test_a_build_that_took_runs_from_the_store_says_nothing_of_their_times(times
     assert forecast.measured("part/one", "book") is None
 
 
+def test_where_nothing_was_trained_it_says_so_instead_of_no_minutes(times):
+    times({"runs": 4, "stored": 1, "time": 0}, *TIMES[1:])
+    with pytest.raises(catalogue.Trouble, match="trained no chapter as a whole.*BOOK_RUNS=off"):
+        forecast.forecast("book", "book", [1, 2])
+
+
 def test_it_is_laid_out_on_so_many_cores(times):
     said = forecast.forecast("book", "book", [1, 2, 64])
     assert said[0] == "measured in the profile book, laid out for book; without part/two"
