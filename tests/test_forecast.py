@@ -48,7 +48,7 @@ def test_a_build_that_took_runs_from_the_store_says_nothing_of_their_times(times
 
 def test_where_nothing_was_trained_it_says_so_instead_of_no_minutes(times):
     times({"runs": 4, "stored": 1, "time": 0}, *TIMES[1:])
-    with pytest.raises(catalogue.Trouble, match="trained no chapter as a whole.*BOOK_RUNS=off"):
+    with pytest.raises(catalogue.Trouble, match="trained no chapter as a whole"):
         forecast.forecast("book", "book", [1, 2])
 
 
