@@ -489,3 +489,22 @@ def test_chapters_link_to_one_erratum_one_source_and_one_term():
     (["distance 1"], "stand-in", "stand-in data (distance 1)")])
 def test_data_that_a_chapter_makes_are_not_called_real(sets, data, said):
     assert said in text_of(recorded.banner({"dataset": sets, "data": data}))
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_gaps_to_one_technique_are_the_differences_of_the_results(more):
+    three = {"second": (0.4, 0.5, range(5)), "first": (0.2, 0.1, range(4)), "without overlap": (0.3, 0, (1, 2, 3, 7))}
+    found = pd.concat([
+        results.tidy("a set", name, seed, {"recall": np.array([0.1, 0.9]), results.OVERLAP: overlap,
+                                           "PR-AUC": value + 0.01 * (seed * seed + len(name)) % 0.03})
+        for name, (value, overlap, seeds) in three.items() for seed in seeds])
+    found = found[(found.metric != results.OVERLAP) | (found.value > 0)]
+    gaps = recorded.gaps(pd.concat([found, results.tidy("another", "second", 0, {"PR-AUC": 1}, protocol="source")]),
+                         "first", "PR-AUC", more)
+    assert list(gaps) == ["second", "without overlap"]
+    for name, gap in gaps.items():
+        pair = (name, "first") if more else ("first", name)
+        assert gap == results.difference(found, *pair, "PR-AUC")
+    assert recorded.gaps(found, "nobody", "PR-AUC") == {}
+    with pytest.raises(ValueError, match="2 data sets"):
+        recorded.gaps(pd.concat([found, results.tidy("another", "second", 0, {"PR-AUC": 1})]), "first", "PR-AUC")
