@@ -270,31 +270,54 @@ def test_a_clone_that_finds_the_chapters_in_the_store_runs_none(clones):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["code", "helpers", "profile", "processor", "data", "off", "damage", "the builder"])
-def test_what_decides_the_numbers_decides_what_is_taken_from_the_store(clones, change):
+@pytest.mark.parametrize("trouble", ["off", "damage"])
+def test_without_a_whole_copy_a_chapter_runs(clones, trouble):
     another, shared = clones
     another("first").build(ONE, **shared)
-    second = another("second")
-    if change == "code":
-        second.edit("notebooks/part/one.py", '"steps"', '"some steps"')
+    if trouble == "off":
+        shared["BOOK_RUNS"] = "off"
+    else:
+        [path] = Path(shared["BOOK_RUNS"]).glob("??/*.chapter")
+        path.write_bytes(path.read_bytes()[:-30])
+    result = another("second").build(ONE, **shared)
+    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
+    assert ("is damaged" in result.stdout) == (trouble == "damage")
+
+
+@pytest.mark.parametrize(("change", "same"), [
+    ("nothing", True), ("prose", True), ("code", False), ("helpers", False), ("profile", False), ("processor", False),
+    ("data", False), ("the builder", False)])
+def test_what_decides_the_numbers_decides_what_is_taken_from_the_store(clones, tmp_path, monkeypatch, change, same):
+    another, shared = clones
+    book = another("book")
+    monkeypatch.setattr(catalogue, "ROOT", book.folder)
+    for name, value in {**shared, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+
+    def place() -> Path:
+        catalogue._shared_key.cache_clear()
+        kept.surroundings.cache_clear()
+        return kept.place(tmp_path, "part/one", "smoke")
+
+    before = place()
+    if change == "prose":
+        book.edit("notebooks/part/one.py", "# # Chapter one", "# # Chapter one, in other words")
+    elif change == "code":
+        book.edit("notebooks/part/one.py", '"steps"', '"some steps"')
     elif change == "helpers":
-        second.edit("helpers/__init__.py", "import json, os", "import os, json")
+        book.edit("helpers/__init__.py", "import json, os", "import os, json")
     elif change == "profile":
-        second.edit("notebooks/profiles/smoke.yaml", "STEPS: 7", "STEPS: 8")
+        book.edit("notebooks/profiles/smoke.yaml", "STEPS: 7", "STEPS: 8")
     elif change == "processor":
-        shared["PROCESSOR"] = "another"
+        monkeypatch.setenv("PROCESSOR", "another")
     elif change == "data":
         Path(shared["BOOK_DATA"], "more").write_text("0", encoding="utf-8")
-    elif change == "off":
-        shared["BOOK_RUNS"] = "off"
-    elif change == "damage":
-        [path] = Path(shared["BOOK_RUNS"]).glob("??/*.chapter")
-        path.write_bytes(path.read_bytes().replace(b"Chapter", b"chapteR")[:-30])
-    else:
-        second.edit("book/_ext/execution.py", '"""Run one chapter', '"""Run a chapter')
-    result = second.build(ONE, **shared)
-    assert (result.returncode, ran(result)) == (0, {"one"}), result.stdout
-    assert ("is damaged" in result.stdout) == (change == "damage")
+    elif change == "the builder":
+        book.edit("book/_ext/execution.py", '"""Run one chapter', '"""Run a chapter')
+    assert (place() == before) == same
+    monkeypatch.undo()
+    catalogue._shared_key.cache_clear()
+    kept.surroundings.cache_clear()
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """What the front page and the tables are made of: numbers from the records, warnings where they are not results."""
 
+import ast
 import json
 import re
+import shutil
 
 import catalogue
 import collected
@@ -328,6 +330,39 @@ def test_a_claim_that_falls_in_another_arithmetic_is_fragile(build, tmp_path, mo
     assert "2 were judged in another arithmetic too (avx2): 1 of them came out otherwise, and is marked" in said
     monkeypatch.setattr(catalogue, "key", lambda chapter, profile: "tomorrow")
     assert [claim["fragile"] for claim in ledger.entries("book", ["part/one"])] == [[], [], []], "of another code"
+
+
+def test_what_another_arithmetic_judged_is_put_on_record_and_shown_from_there(build, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    monkeypatch.setattr(catalogue, "key", lambda chapter, profile: "today")
+    (tmp_path / "book").mkdir()
+    head = "arithmetic,date,chapter,sentence,status\n"
+    (tmp_path / "book" / ledger.RECORD).write_text(
+        head + 'avx2,2026-01-01,part/two,"Old, and kept.",held\navx2,2026-01-01,part/one,Judged again.,held\n')
+    beside = tmp_path / "build/arithmetic/avx2"
+    facts = {"date": "2026-02-03T04:05", "claims": [{**HELD, "status": "refuted"}, {**FELL, "status": "not judged"}]}
+    for file, text in {"run/book/part/one/key": "today", "results/book/part-one.json": json.dumps(facts)}.items():
+        (beside / file).parent.mkdir(parents=True, exist_ok=True)
+        (beside / file).write_text(text)
+    chapters = ["part/one", "part/two"]
+    assert ledger.put_on_record(chapters) == 1
+    assert (tmp_path / "book" / ledger.RECORD).read_text() == (
+        head + f'avx2,2026-02-03,part/one,{HELD["sentence"]},refuted\navx2,2026-01-01,part/two,"Old, and kept.",held\n')
+    shutil.rmtree(beside)
+    build("part/one", claims=[HELD, FELL])
+    assert [claim["fragile"] for claim in ledger.entries("book", ["part/one"])] == [["avx2"], []]
+    build("part/one", profile="draft", claims=[HELD])
+    assert [claim["fragile"] for claim in ledger.entries("draft", ["part/one"])] == [[]], "of the book's seeds alone"
+
+
+def test_every_sentence_on_record_stands_in_its_chapter():
+    """A claim that was reworded was not judged in the other arithmetic."""
+    said = {chapter: {ast.literal_eval(node.args[0]) for node in ast.walk(ast.parse(catalogue.text(chapter)))
+                      if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"}
+            for chapter in CHAPTERS}
+    rows = ledger.on_record()
+    assert rows and [row for row in rows if row["sentence"] not in said[row["chapter"]]] == []
+    assert len({(row["arithmetic"], row["chapter"], row["sentence"]) for row in rows}) == len(rows)
 
 
 def test_the_first_judgement_is_shown_once_it_is_there(tmp_path, monkeypatch):

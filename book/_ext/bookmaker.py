@@ -15,6 +15,7 @@ import catalogue
 import editions
 import execution
 import forecast
+import ledger
 import pairs
 import website
 
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
                        ("links", "ask for every address outside that they name")]:
         step = steps.add_parser(name, help=what)
         step.add_argument("--log", type=Path, required=True, help="its name is also that of the logs beside it")
+    steps.add_parser("record", help=f"put what other arithmetics have judged here into book/{ledger.RECORD}")
     step = steps.add_parser("forecast", help="how long a build would take on so many cores, by the last one's times")
     step.add_argument("cores", nargs="*", type=int, default=[1, 2, 4, 8, 64])
     step.add_argument("--profile", default="book", help="the one that was built")
@@ -77,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(getattr(editions, options.step)(options.log))
     elif options.step == "links":
         return int(editions.links(options.log) > 0)
+    elif options.step == "record":
+        print(f"{ledger.put_on_record(catalogue.in_order())} claims of this checkout stand in book/{ledger.RECORD}")
     elif options.step == "forecast":
         print("\n".join(forecast.forecast(options.profile, options.other or options.profile, options.cores)))
     elif options.step == "build":

@@ -8,6 +8,7 @@ import recorded
 from catalogue import escape
 
 JUDGED = ("held", "refuted")
+RECORD = "other_arithmetics.csv"
 
 
 # ---------------------------------------------------------------- reading
@@ -25,18 +26,55 @@ def entries(profile: str, chapters: list[str]) -> list[dict]:
 
 
 def elsewhere(profile: str, chapters: list[str]) -> dict[tuple[str, str], dict[str, str]]:
-    """By chapter and sentence: each other arithmetic's judgement, where it ran the chapter as it is now."""
+    """By chapter and sentence: each other arithmetic's judgement.
+
+    From this checkout, where it ran the chapter as it is now; else, for the book's seeds, the one on record.
+    """
     found = {}
+    for row in [*(on_record() if profile == "book" else []), *judged_here(profile, chapters)]:
+        found.setdefault((row["chapter"], row["sentence"]), {})[row["arithmetic"]] = row["status"]
+    return found
+
+
+def judged_here(profile: str, chapters: list[str]) -> list[dict]:
+    """What other arithmetics have judged in this checkout, of the chapters as they are now."""
+    found = []
     for folder in sorted((catalogue.ROOT / "build" / "arithmetic").glob("*")):
         for chapter in chapters:
             noted = folder / "run" / profile / chapter / "key"
             manifest = folder / "results" / profile / f"{catalogue.flat(chapter)}.json"
             if not (noted.is_file() and manifest.is_file() and noted.read_text() == catalogue.key(chapter, profile)):
                 continue
-            for claim in json.loads(manifest.read_text(encoding="utf-8")).get("claims", []):
-                if claim["status"] in JUDGED:
-                    found.setdefault((chapter, claim["sentence"]), {})[folder.name] = claim["status"]
+            facts = json.loads(manifest.read_text(encoding="utf-8"))
+            found += [{"arithmetic": folder.name, "date": str(facts.get("date", ""))[:10], "chapter": chapter,
+                       "sentence": claim["sentence"], "status": claim["status"]}
+                      for claim in facts.get("claims", []) if claim["status"] in JUDGED]
     return found
+
+
+def on_record() -> list[dict]:
+    """The judgements of other arithmetics that the repository holds: to make them takes as long as the book."""
+    path = catalogue.ROOT / "book" / RECORD
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def put_on_record(chapters: list[str]) -> int:
+    """Write what other arithmetics have judged in this checkout into the record; other chapters keep their rows.
+
+    Returns how many claims are new or judged again.
+    """
+    new = judged_here("book", chapters)
+    again = {(row["arithmetic"], row["chapter"]) for row in new}
+    rows = [row for row in on_record() if (row["arithmetic"], row["chapter"]) not in again] + new
+    rows.sort(key=lambda row: (row["arithmetic"], chapters.index(row["chapter"])))
+    with (catalogue.ROOT / "book" / RECORD).open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, ["arithmetic", "date", "chapter", "sentence", "status"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return len(new)
 
 
 def having(claims: list[dict], status: str) -> list[dict]:
