@@ -10,6 +10,8 @@ import pairs
 import pytest
 import yaml
 
+from helpers.experiments import RATES
+
 ROOT = catalogue.ROOT
 CHAPTERS = catalogue.in_order()
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -228,6 +230,12 @@ def test_no_seed_that_writes_is_one_that_judges(chapter):
     assert seeds["book"] == [*range(100, 100 + many)]
     assert seeds["full"] == [*range(100, 100 + 2 * many)]
     assert not {*seeds["draft"], *seeds["smoke"]} & {*seeds["full"]}
+
+
+@pytest.mark.parametrize("chapter", [chapter for chapter in CHAPTERS if "in_arena(" in catalogue.text(chapter)])
+def test_every_technique_of_the_arenas_chooses_from_one_grid_of_rates(chapter):
+    assert tuple(pairs.parameter(chapter, "book", "RATES")) == RATES
+    assert not {"RATES"} & {*catalogue.parameters("draft", chapter), *catalogue.parameters("full", chapter)}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -338,7 +338,8 @@ def test_what_another_arithmetic_judged_is_put_on_record_and_shown_from_there(bu
     (tmp_path / "book").mkdir()
     head = "arithmetic,date,chapter,sentence,status\n"
     (tmp_path / "book" / ledger.RECORD).write_text(
-        head + 'avx2,2026-01-01,part/two,"Old, and kept.",held\navx2,2026-01-01,part/one,Judged again.,held\n')
+        head + 'avx2,2026-01-01,part/two,"Old, and kept.",held\navx2,2026-01-01,part/one,Judged again.,held\n'
+        'avx2,2026-01-01,part/gone,It was here.,held\n')
     beside = tmp_path / "build/arithmetic/avx2"
     facts = {"date": "2026-02-03T04:05", "claims": [{**HELD, "status": "refuted"}, {**FELL, "status": "not judged"}]}
     for file, text in {"run/book/part/one/key": "today", "results/book/part-one.json": json.dumps(facts)}.items():

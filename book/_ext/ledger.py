@@ -62,13 +62,14 @@ def on_record() -> list[dict]:
 
 
 def put_on_record(chapters: list[str]) -> int:
-    """Write what other arithmetics have judged in this checkout into the record; other chapters keep their rows.
+    """Write what other arithmetics have judged in this checkout into the record; other chapters of the book keep rows.
 
     Returns how many claims are new or judged again.
     """
     new = judged_here("book", chapters)
     again = {(row["arithmetic"], row["chapter"]) for row in new}
-    rows = [row for row in on_record() if (row["arithmetic"], row["chapter"]) not in again] + new
+    rows = [row for row in on_record()
+            if (row["arithmetic"], row["chapter"]) not in again and row["chapter"] in chapters] + new
     rows.sort(key=lambda row: (row["arithmetic"], chapters.index(row["chapter"])))
     with (catalogue.ROOT / "book" / RECORD).open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, ["arithmetic", "date", "chapter", "sentence", "status"], lineterminator="\n")
