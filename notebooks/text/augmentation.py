@@ -144,10 +144,13 @@ def through_nlpaug(augmenter):
 
 def letter_and_word_augmenters(wordnet=True):
     """nlpaug's augmenters of letters and words, by name; synonyms need WordNet."""
+    misspelling = naw.SpellingAug()
+    for candidates in misspelling.model.dict.values():
+        candidates.sort()  # it reads them out of a set: another order in each process
     made = {
         "keyboard slips": nac.KeyboardAug(), "misread print": nac.OcrAug(),
         "random letters": nac.RandomCharAug(action="substitute"),
-        "misspelling": naw.SpellingAug(), "splitting": naw.SplitAug(),
+        "misspelling": misspelling, "splitting": naw.SplitAug(),
         "swapping": naw.RandomWordAug(action="swap"),
         "deletion": naw.RandomWordAug(action="delete"),
         "cropping": naw.RandomWordAug(action="crop"),
@@ -163,8 +166,9 @@ def tfidf_substitution(training_texts):
         statistics = TfIdf()
         statistics.train([text.split() for text in training_texts])
         statistics.save(folder)
-        return through_nlpaug(naw.TfIdfAug(model_path=folder, action="substitute",
-                                           tokenizer=str.split))
+        augmenter = naw.TfIdfAug(model_path=folder, action="substitute", tokenizer=str.split)
+    augmenter.model = statistics  # nlpaug keeps the first that a process has read, for all folders
+    return through_nlpaug(augmenter)
 
 
 # %% [markdown]
