@@ -35,19 +35,26 @@ def test_free_cores_take_the_longest_run_that_waits():
 
 
 def test_what_no_run_takes_is_the_chapters_own(times):
-    queues, own = forecast.measured("part/one", "book")
-    assert queues == [[60, 120, 180, 240]]
+    queues, own, stored = forecast.measured("part/one", "book")
+    assert queues == [[60, 120, 180, 240]] and stored == 0
     assert own == 60, "of 360 seconds, two workers spent 300 on the runs"
     assert forecast.measured("part/two", "book") is None
 
 
-def test_a_build_that_took_runs_from_the_store_says_nothing_of_their_times(times):
-    times({"runs": 4, "stored": 1, "time": 0}, *TIMES[1:])
-    assert forecast.measured("part/one", "book") is None
+def test_what_an_earlier_chapter_has_trained_is_counted_and_said(times):
+    times({"runs": 7, "stored": 3, "time": 0}, *TIMES[1:])
+    queues, _, stored = forecast.measured("part/one", "book")
+    assert queues == [[60, 120, 180, 240]] and stored == 3
+    assert forecast.forecast("book", "book", [1])[1].startswith("3 runs came from the store")
+
+
+def test_a_chapter_without_a_network_has_no_steps_to_grow_by(times, monkeypatch):
+    monkeypatch.setattr(catalogue, "parameters", lambda profile, chapter: {"SEEDS": [0, 1], "STEPS": 0})
+    assert forecast.grown("part/one", [[3, 2]], "book", "full") == [[3, 2]]
 
 
 def test_where_nothing_was_trained_it_says_so_instead_of_no_minutes(times):
-    times({"runs": 4, "stored": 1, "time": 0}, *TIMES[1:])
+    times({"runs": 4, "stored": 4, "time": 0}, TIMES[-1])
     with pytest.raises(catalogue.Trouble, match="trained no chapter as a whole"):
         forecast.forecast("book", "book", [1, 2])
 
@@ -62,6 +69,6 @@ def test_it_is_laid_out_on_so_many_cores(times):
 
 
 def test_another_profile_has_more_seeds_and_longer_runs(times):
-    queues, _ = forecast.measured("part/one", "book")
+    queues, _, _ = forecast.measured("part/one", "book")
     (queue,) = forecast.grown("part/one", queues, "book", "full")
     assert sorted(queue) == [180, 180, 360, 360, 540, 540, 720, 720]

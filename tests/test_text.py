@@ -97,6 +97,27 @@ def test_tfidf_substitution_draws_from_its_own_training_messages():
     assert set(augment("win a prize now", np.random.default_rng(1)).split()) <= known
 
 
+def test_misspelling_does_not_depend_on_how_a_process_orders_a_set():
+    words = ["they", "received", "because", "their", "tomorrow", "friend", "until", "believe", "really"]
+    text = " ".join(words)
+    made = spam.letter_and_word_augmenters(wordnet=False)["misspelling"]
+    expected = [made(text, np.random.default_rng(seed)) for seed in range(20)]
+    for word in words:  # nlpaug has the list of a word from a set, and shares it within a process
+        spam.naw.SpellingAug().model.dict.get(word, []).reverse()
+    made = spam.letter_and_word_augmenters(wordnet=False)["misspelling"]
+    assert [made(text, np.random.default_rng(seed)) for seed in range(20)] == expected
+
+
+def test_tfidf_substitution_does_not_keep_the_statistics_that_a_process_read_first():
+    other = [f"message {place} of another split" for place in range(40)]
+    own = [f"win a prize{place} or a car{place} now" for place in range(40)]
+    spam.tfidf_substitution(other)
+    augment = spam.tfidf_substitution(own)
+    made = {augment(own[0], np.random.default_rng(seed)) for seed in range(10)}
+    assert set(" ".join(made).split()) <= set(" ".join(own).split()), "words of the split that the process saw first"
+    assert made != {own[0]}, "nothing was replaced"
+
+
 def test_translation_back_runs_one_process_a_direction_and_keeps_empty_messages_in_place(monkeypatch):
     calls = []
 

@@ -11,22 +11,26 @@ import catalogue
 import pairs
 
 
-def measured(chapter: str, profile: str) -> tuple[list[list[float]], float] | None:
-    """The seconds of each run, by queue, and those of all the rest; None where the last build trained less than all."""
+def measured(chapter: str, profile: str) -> tuple[list[list[float]], float, int] | None:
+    """The seconds of each run, by queue, those of all the rest, and how many runs the store had; None if it had all.
+
+    A book from nothing takes runs from the store too: what an earlier chapter has trained, a later one does not.
+    """
     path = catalogue.run_folder(chapter, profile) / "runs.jsonl"
     if not path.is_file():
         return None
-    queues, whole = [], {"workers": 1, "took": 0.0}
+    queues, whole, stored = [], {"workers": 1, "took": 0.0}, 0
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         if "runs" in line:
-            if line["stored"]:
-                return None
+            stored += line["stored"]
             queues.append([])
         elif "took" in line:
             whole = line
         else:
             queues[-1].append(line["seconds"])
-    return queues, max(whole["took"] - sum(makespan(queue, whole["workers"]) for queue in queues), 0.0)
+    if stored and not any(queues):
+        return None
+    return queues, max(whole["took"] - sum(makespan(queue, whole["workers"]) for queue in queues), 0.0), stored
 
 
 def makespan(seconds: list[float], cores: int) -> float:
@@ -45,7 +49,8 @@ def grown(chapter: str, queues: list[list[float]], profile: str, other: str) -> 
     """The queues as another profile would make them: more seeds are more runs, more steps are longer ones."""
     seeds = [len(catalogue.parameters(name, chapter)["SEEDS"]) for name in (profile, other)]
     steps = [pairs.parameter(chapter, name, "STEPS") for name in (profile, other)]
-    return [[run * steps[1] / steps[0] for run in queue] * round(seeds[1] / seeds[0]) for queue in queues]
+    longer = steps[1] / steps[0] if steps[0] else 1  # a chapter without a network has no steps
+    return [[run * longer for run in queue] * round(seeds[1] / seeds[0]) for queue in queues]
 
 
 def forecast(profile: str, other: str, cores: list[int]) -> list[str]:
@@ -58,6 +63,9 @@ def forecast(profile: str, other: str, cores: list[int]) -> list[str]:
                                 "CHAPTERS=… for some of them")
     said = [f"measured in the profile {profile}, laid out for {other}; without {', '.join(without) or 'nothing'}",
             f"{'cores':>6} {'one machine':>14} {'busy':>6} {'cluster':>10}"]
+    stored = sum(known[2] for known in found.values() if known)
+    if stored:
+        said.insert(1, f"{stored} runs came from the store and cost nothing here: right for a build from nothing alone")
     known = {chapter: (grown(chapter, known[0], profile, other), known[1]) for chapter, known in found.items() if known}
     work = sum(run for queues, _ in known.values() for queue in queues for run in queue)
     rest = sum(own for _, own in known.values())
