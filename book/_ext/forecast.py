@@ -58,8 +58,8 @@ def forecast(profile: str, other: str, cores: list[int]) -> list[str]:
     found = {chapter: measured(chapter, profile) for chapter in catalogue.in_order()}
     without = [chapter for chapter, known in found.items() if known is None]
     if len(without) == len(found):
-        raise catalogue.Trouble(f"the last build of the profile {profile} trained no chapter as a whole, so there are "
-                                "no times to lay out; build without stored runs: BOOK_RUNS=off make …, with "
+        raise catalogue.Trouble(f"the last build of the profile {profile} trained nothing, so there are no times "
+                                "to lay out; build without stored runs: BOOK_RUNS=off make …, with "
                                 "CHAPTERS=… for some of them")
     said = [f"measured in the profile {profile}, laid out for {other}; without {', '.join(without) or 'nothing'}",
             f"{'cores':>6} {'one machine':>14} {'busy':>6} {'cluster':>10}"]
