@@ -4,13 +4,19 @@ The first half reads the page. The second half holds the proofs that no chapter 
 """
 
 import itertools
+import json
 import math
+import os
 import re
+import subprocess
+import sys
 
 import catalogue
 import numpy as np
 import pytest
 import torch
+from nlpaug.augmenter.word import tfidf
+from nlpaug.model.word_stats import TfIdf
 from pybtex.database import parse_file
 from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
@@ -29,7 +35,8 @@ LIVE, WITHDRAWN = PAGE.split("\n## Entries that we withdrew\n")
 BIBLIOGRAPHY = parse_file(str(ROOT / "book/references.bib")).entries
 # How the page calls its sources, and their keys.
 SOURCES = {"the textbook": "abhishek2023", "the ratio article": "liu-ratio", "the remedies article": "remedies-article",
-           "the augmentation article": "augmentation-article", "the authors of DeepSMOTE": "dablain2023"}
+           "the augmentation article": "augmentation-article", "the authors of DeepSMOTE": "dablain2023",
+           "the nlpaug library": "ma2019"}
 LONG_TAIL = np.array([5923, 3596, 2156, 1292, 774, 464, 278, 166, 100, 60])
 
 
@@ -496,6 +503,39 @@ def test_e52_methods_end_at_different_shares_of_spam():
     shares = {"oversampling": 3619 / (2 * 3619), "EDA": 1120 / (3619 + 1120), "back-translation": 871 / (3609 + 871)}
     assert shares["oversampling"] == 0.5
     assert all(share < 0.25 for name, share in shares.items() if name != "oversampling")
+
+
+def misspellings(hashing: int) -> list[list[str]]:
+    """nlpaug's candidates for each word, in a process of its own."""
+    program = "import json, nlpaug.augmenter.word as naw; print(json.dumps([*naw.SpellingAug().model.dict.values()]))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONHASHSEED": str(hashing)})
+    return json.loads(done.stdout)
+
+
+def test_e54_the_same_misspellings_in_another_order():
+    one, other = misspellings(1), misspellings(2)
+    assert one != other
+    assert [sorted(words) for words in one] == [sorted(words) for words in other]
+
+
+def test_e55_the_second_folder_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfidf, "TFIDF_MODEL", {})
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        statistics = TfIdf()
+        statistics.train([[name, "word"], ["other", "word"]])
+        statistics.save(tmp_path / name)
+    augmenters = [tfidf.TfIdfAug(model_path=str(tmp_path / name)) for name in ("first", "second")]
+    assert "first" in augmenters[1].model.w2idf and "second" not in augmenters[1].model.w2idf
+    assert augmenters[0].model is augmenters[1].model
+
+
+def test_e56_a_word_said_twice_counts_as_two_documents():
+    statistics = TfIdf()
+    statistics.train([["win", "win", "win"], ["call", "now"]])
+    assert statistics.w2idf["call"] == pytest.approx(math.log(2 / 1))
+    assert statistics.w2idf["win"] == pytest.approx(math.log(2 / 3)), "below zero; one document of two holds it"
 
 
 @pytest.mark.data

@@ -88,13 +88,14 @@ def test_augmenters_with_wordnet_keep_the_same_promises(name, wordnet):
 
 
 def test_tfidf_substitution_draws_from_its_own_training_messages():
-    training = ["win a prize now", "win a car now", "call now to win"] * 4
+    training = [f"win a prize{place} or a car{place} now" for place in range(40)]
     augment = spam.tfidf_substitution(training)
     known = set(" ".join(training).split())
-    for text in ["win a prize now", "", "🎉"]:
+    for text in ["win a prize7 now", "", "🎉"]:
         made = augment(text, np.random.default_rng(0))
         assert isinstance(made, str) and made == augment(text, np.random.default_rng(0))
-    assert set(augment("win a prize now", np.random.default_rng(1)).split()) <= known
+    made = augment("win a prize7 now", np.random.default_rng(1))
+    assert made != "win a prize7 now" and set(made.split()) <= known
 
 
 def test_misspelling_does_not_depend_on_how_a_process_orders_a_set():

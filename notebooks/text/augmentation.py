@@ -115,8 +115,9 @@ words_once, labels_once = words[first], labels[first]
 #
 # The character and word level come from [nlpaug](https://nlpaug.readthedocs.io) ([Ma, 2019](../../book/references.md#ma2019)),
 # which draws from Python's and NumPy's global generators, returns lists,
-# and `[]` for an empty message. A folded wrapper turns each of its augmenters into a function from a message and a generator to
-# a message.
+# and `[]` for an empty message. It orders misspellings anew in each process ([E54](../../book/errata.md#e54)), and keeps the
+# TF-IDF statistics of whichever split it read first ([E55](../../book/errata.md#e55)). Folded wrappers mend both, and turn each
+# augmenter into a function from a message and a generator to a message.
 
 # %% tags=["hide-input"]
 STOP_WORDS = sorted(texts.FUNCTION_WORDS)
