@@ -27,13 +27,6 @@ def results(chapter, profile=PROFILE):
     return f"{BUILD}/results/{profile}/{chapter.replace('/', '-')}"
 
 
-def tables_read(wildcards):
-    """A chapter of the part `synthesis` reads the tables of all other chapters, so they come first."""
-    if wildcards.part != "synthesis":
-        return []
-    return [results(c, wildcards.profile) + ".csv" for c in READY if not c.startswith("synthesis/")]
-
-
 def filled(wildcards, seeds=None):
     """Marks of the seeds whose runs are in the store. The first goes ahead of the others: it does what all share."""
     if not SPREAD:
@@ -47,11 +40,9 @@ def first_filled(wildcards):
     return [] if int(wildcards.seed) == first else filled(wildcards, [first])
 
 
-def cores(wildcards):
-    """Quick runs share the cores, long ones take all. Where seeds are jobs, a chapter has little left to do."""
-    if SPREAD:
-        return 1
-    return max(1, workflow.cores // len(CHAPTERS)) if PROFILE == "smoke" else workflow.cores
+def lanes():
+    """How many chapters run at once. Where seeds are jobs it is Snakemake's affair, and a chapter has little to do."""
+    return 1 if SPREAD else catalogue.side_by_side(workflow.cores, PROFILE, len(CHAPTERS))
 
 
 wildcard_constraints:
@@ -79,16 +70,15 @@ rule all:
 # (The data sets are in it through their checksums, which stand in helpers.)
 rule execute:
     input:
-        tables=tables_read,
-        seeds=filled,
+        filled,
     output:
         notebook=f"{BUILD}/notebooks/{{profile}}/{{part}}/{{name}}.ipynb",
         table=f"{BUILD}/results/{{profile}}/{{part}}-{{name}}.csv",
         manifest=f"{BUILD}/results/{{profile}}/{{part}}-{{name}}.json",
     params:
         key=lambda w: catalogue.key(f"{w.part}/{w.name}", w.profile),
-        tables=lambda w: ",".join(tables_read(w)),
-    threads: cores
+    threads: lambda wildcards: 1 if SPREAD else workflow.cores // lanes()
+    priority: lambda wildcards: catalogue.turn(f"{wildcards.part}/{wildcards.name}", lanes())
     resources:
         mem_mb=lambda wildcards, threads: 2000 + 2000 * threads,
     log:

@@ -229,11 +229,25 @@ def test_a_stand_in_gives_way_once_there_are_data(book):
 
 
 @pytest.mark.slow
-def test_profiles_do_not_share_runs_and_the_book_gives_a_chapter_all_cores(book):
+def test_profiles_do_not_share_runs_and_the_book_gives_a_chapter_two_cores(book):
     result = book.build("build/notebooks/book/part/one.ipynb", profile="book")
     assert ran(result) == {"one"}, result.stdout
     assert "steps 9 workers 2" in book.notebook("one", "book").read_text()
     assert "steps 7 workers 1" in book.notebook("one").read_text()
+
+
+@pytest.mark.slow
+def test_two_chapters_share_four_cores(book):
+    """Each waits for the other to begin, so that one by one they would not end."""
+    wait = 'import os, time\nfrom pathlib import Path\n(here := Path("{0}")).with_name(NAME).touch()\n' + \
+        'while not all(here.with_name(name).exists() for name in ("one", "two")): time.sleep(.05)'
+    for name in ("one", "two"):
+        book.edit(f"notebooks/part/{name}.py", "import os, time",
+                  wait.format(book.folder / "mark").replace("NAME", f'"{name}"'))
+    result = book.build("--cores", "4", profile="book")
+    assert result.returncode == 0, result.stdout
+    assert all("steps 9 workers 2" in book.notebook(name, "book").read_text() for name in ("one", "two"))
+    assert result.stdout.index("[2/2] part/two …") < result.stdout.index("[1/2] part/one …"), "the end goes first"
 
 
 # ---------------------------------------------------------------- what is kept
@@ -331,9 +345,9 @@ def test_a_chapter_that_failed_or_ran_on_a_stand_in_is_not_kept(clones):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A chapter that reads the others' tables, one of these, and a store; nothing of them runs."""
+    """Two chapters and a store; nothing of them runs."""
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
-    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "synthesis/all"])
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "part/two"])
     monkeypatch.setattr(catalogue, "key", lambda chapter, profile: f"key of {chapter}")
     monkeypatch.setattr(kept, "surroundings", lambda: "here")
     monkeypatch.setenv("BOOK_RUNS", str(tmp_path / "runs"))
@@ -348,24 +362,6 @@ def small(tmp_path, monkeypatch):
     return write
 
 
-def test_a_chapter_that_reads_tables_is_taken_only_beside_these_tables(small):
-    for chapter in ("part/one", "synthesis/all"):
-        small(chapter, f"table of {chapter}")
-    kept.keep(["part/one", "synthesis/all"], "book")
-    for table in ("table of part/one", "another table"):
-        for path in kept._files("synthesis/all", "book").values():
-            path.unlink(missing_ok=True)
-        small("part/one", table)
-        kept.fetch(["synthesis/all"], "book")
-        assert kept.take("synthesis/all", "book") == (table == "table of part/one")
-        assert catalogue.executed("synthesis/all", "book").is_file() == (table == "table of part/one")
-    small("synthesis/all", "what it makes of another table")
-    kept.keep(["synthesis/all"], "book")
-    catalogue.executed("synthesis/all", "book").unlink()
-    kept.fetch(["synthesis/all"], "book")
-    assert kept.take("synthesis/all", "book"), "what was kept beside other tables has given way"
-
-
 def test_what_waits_for_a_chapter_that_was_edited_since_stays_where_it_is(small, monkeypatch):
     small("part/one", "table")
     kept.keep(["part/one"], "book")
@@ -374,14 +370,6 @@ def test_what_waits_for_a_chapter_that_was_edited_since_stays_where_it_is(small,
     monkeypatch.setattr(catalogue, "key", lambda chapter, profile: "another key")
     assert not kept.take("part/one", "book")
     assert not catalogue.executed("part/one", "book").is_file()
-
-
-def test_code_of_the_others_decides_where_a_chapter_reads_them(small, tmp_path, monkeypatch):
-    before = [kept.place(tmp_path, chapter, "book") for chapter in ("part/two", "synthesis/all")]
-    monkeypatch.setattr(catalogue, "key", lambda chapter, profile: f"new key of {chapter}"
-                        if chapter == "part/one" else f"key of {chapter}")
-    after = [kept.place(tmp_path, chapter, "book") for chapter in ("part/two", "synthesis/all")]
-    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
 
 
 def test_a_store_that_cannot_be_written_costs_a_line_and_no_build(small, tmp_path, capsys):
@@ -399,9 +387,9 @@ def test_processors_of_other_machines_are_told_from_this_one(options, there):
 
 def test_only_what_is_real_and_current_is_kept(small, tmp_path):
     small("part/one", "table", data="stand-in")
-    small("synthesis/all", "table")
-    (catalogue.run_folder("synthesis/all", "book") / "key").write_text("of old code", encoding="utf-8")
-    kept.keep(["part/one", "synthesis/all"], "book")
+    small("part/two", "table")
+    (catalogue.run_folder("part/two", "book") / "key").write_text("of old code", encoding="utf-8")
+    kept.keep(["part/one", "part/two"], "book")
     assert list(tmp_path.glob("runs/**/*.chapter")) == []
 
 

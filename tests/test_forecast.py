@@ -59,6 +59,17 @@ def test_where_nothing_was_trained_it_says_so_instead_of_no_minutes(times):
         forecast.forecast("book", "book", [1, 2])
 
 
+@pytest.mark.parametrize(("cores", "seconds"), [
+    (1, 44),  # one by one: 6 + 20, 1 + 6, 1 + 10
+    (2, 32),  # one by one on two: 6 + 10, 1 + 4, 1 + 10
+    (4, 21),  # two chapters at once, two cores each: the last for 11 beside the second for 5, then the first
+    (64, 16)])  # all three at once
+def test_chapters_run_side_by_side_two_cores_each_the_last_first(monkeypatch, cores, seconds):
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "part/two", "part/three"])
+    known = {"part/one": ([[10, 10]], 6), "part/two": ([[2, 2, 2]], 1), "part/three": ([[5], [5]], 1)}
+    assert forecast.on_one_machine(known, "book", cores) == seconds
+
+
 def test_it_is_laid_out_on_so_many_cores(times):
     said = forecast.forecast("book", "book", [1, 2, 64])
     assert said[0] == "measured in the profile book, laid out for book; without part/two"

@@ -58,6 +58,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks/part/one.py").write_text(TEXT)
     (tmp_path / "_config.yml").write_text("repository:\n  url: https://example.org/new/\n")
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one"])
     return tmp_path
 
 
@@ -83,6 +84,21 @@ def test_a_run_does_not_depend_on_the_address(project):
     assert catalogue.key("part/one", "smoke") == before
     (project / "notebooks/profiles/smoke.yaml").write_text("seeds: {default: 2}")
     assert catalogue.key("part/one", "smoke") != before
+
+
+def test_code_that_a_chapter_loads_decides_about_it(project, monkeypatch):
+    (project / "notebooks/profiles").mkdir()
+    (project / "notebooks/profiles/smoke.yaml").write_text("seeds: {default: 1}")
+    (project / "notebooks/part/all.py").write_text('# %%\nother = load("part/one")\n')
+    (project / "notebooks/part/alone.py").write_text('# %%\nother = load("part/none")\n')
+    monkeypatch.setattr(catalogue, "in_order", lambda: ["part/one", "part/all", "part/alone"])
+    before = [catalogue.key(chapter, "smoke") for chapter in catalogue.in_order()]
+    one = project / "notebooks/part/one.py"
+    one.write_text(one.read_text().replace("A falling line", "A rising line").replace("# # A title", "# # Another"))
+    assert before == [catalogue.key(chapter, "smoke") for chapter in catalogue.in_order()], "prose and alt text"
+    one.write_text(one.read_text().replace("plot()", "plot(1)"))
+    after = [catalogue.key(chapter, "smoke") for chapter in catalogue.in_order()]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, True]
 
 
 @pytest.mark.parametrize(("old", "new", "same"), [

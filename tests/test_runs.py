@@ -584,6 +584,13 @@ def test_a_job_is_run_once_and_for_all(tmp_path, capsys):
     assert "2 of 4 runs from the store" in capsys.readouterr().out
 
 
+def test_what_was_computed_since_the_queue_began_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_WORKERS", "1")
+    job, log = counted(tmp_path)
+    first, second = parallel(job, [(7, str(log)), (7, str(log))])  # neither is there when the queue begins
+    assert repr(first) == repr(second) and log.read_text() == "7 "
+
+
 def test_minutes_are_those_of_a_chapter_that_finds_nothing_in_the_store(shop, monkeypatch):
     monkeypatch.setattr(runs, "_stored", [])
     monkeypatch.setenv("BOOK_WORKERS", "2")

@@ -63,6 +63,29 @@ def chosen(names: str | None) -> list[str]:
     return [chapter for chapter in in_order() if chapter in wanted or not wanted]
 
 
+def side_by_side(cores: int, profile: str, chapters: int) -> int:
+    """How many chapters run at once. Two cores each: the work of its own would keep more of them waiting.
+
+    Quick runs take one; where there is a GPU, one chapter has it to itself.
+
+    >>> side_by_side(8, "book", chapters=25), side_by_side(8, "book", chapters=1), side_by_side(8, "smoke", chapters=25)
+    (4, 1, 8)
+    """
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return 1
+    return max(1, min(chapters, cores // (1 if profile == "smoke" else 2)))
+
+
+def turn(chapter: str, lanes: int) -> int:
+    """Where a chapter stands among those that wait, the higher the sooner.
+
+    One by one they follow the book. Side by side the end of the book goes first: its chapters are long, and whatever is
+    long and late keeps cores waiting.
+    """
+    place = in_order().index(chapter)
+    return place if lanes > 1 else -place
+
+
 def source(chapter: str) -> Path:
     return ROOT / "notebooks" / f"{chapter}.py"
 
@@ -194,13 +217,18 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def key(chapter: str, profile: str) -> str:
-    """What an execution depends on, by content: the chapter's code, its parameters, helpers and the lock."""
+def _code_of(chapter: str) -> list[str]:
     try:
-        what = code(text(chapter))
+        return code(text(chapter))
     except (tokenize.TokenError, SyntaxError):  # it will fail, and say where
-        what = [text(chapter)]
-    facts = json.dumps([what, parameters(profile, chapter)], sort_keys=True)
+        return [text(chapter)]
+
+
+def key(chapter: str, profile: str) -> str:
+    """What an execution depends on, by content: its code and that of chapters it names, parameters, helpers, lock."""
+    what = _code_of(chapter)
+    loaded = [_code_of(other) for other in in_order() if other != chapter and f'"{other}"' in what]
+    facts = json.dumps([what, loaded, parameters(profile, chapter)], sort_keys=True)
     return hashlib.sha256(b"\0".join([facts.encode(), _shared_key()])).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
 """How long a build would take on so many cores: the measured times of its runs, laid out anew.
 
-A chapter is some work of its own, and queues of runs that all cores share, the longest first. Chapters follow each
-other on one machine; on a cluster all of them, and all of their seeds, go side by side.
+A chapter is some work of its own, and queues of runs that its cores share, the longest first. On one machine as many
+chapters run at once as `catalogue.side_by_side` allows, in the order of `catalogue.turn`; on a cluster all of them, and
+all of their seeds, go side by side.
 """
 
 import heapq
@@ -39,10 +40,24 @@ def makespan(seconds: list[float], cores: int) -> float:
     >>> makespan([3, 2, 2, 1], 2)
     4
     """
-    ends = [0] * min(cores, len(seconds))
-    for run in sorted(seconds, reverse=True):
-        heapq.heapreplace(ends, ends[0] + run)
+    return in_turn(sorted(seconds, reverse=True), cores)
+
+
+def in_turn(seconds: list[float], lanes: int) -> float:
+    """When the last of these ends, if each free lane takes the next."""
+    ends = [0] * min(lanes, len(seconds))
+    for one in seconds:
+        heapq.heapreplace(ends, ends[0] + one)
     return max(ends, default=0)
+
+
+def on_one_machine(known: dict[str, tuple[list[list[float]], float]], profile: str, cores: int) -> float:
+    """Seconds for these chapters, each its queues and the seconds of its own work."""
+    lanes = catalogue.side_by_side(cores, profile, len(known))
+    took = {chapter: own + sum(makespan(queue, cores // lanes) for queue in queues)
+            for chapter, (queues, own) in known.items()}
+    order = sorted(known, key=lambda chapter: -catalogue.turn(chapter, lanes))
+    return in_turn([took[chapter] for chapter in order], lanes)
 
 
 def grown(chapter: str, queues: list[list[float]], profile: str, other: str) -> list[list[float]]:
@@ -70,7 +85,7 @@ def forecast(profile: str, other: str, cores: list[int]) -> list[str]:
     work = sum(run for queues, _ in known.values() for queue in queues for run in queue)
     rest = sum(own for _, own in known.values())
     for count in cores:
-        wall = sum(own + sum(makespan(queue, count) for queue in queues) for queues, own in known.values())
+        wall = on_one_machine(known, other, count)
         jobs = []
         for chapter, (queues, own) in known.items():  # a seed is a job; each does the chapter's own work again
             seeds = len(catalogue.parameters(other, chapter)["SEEDS"])

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import catalogue
 
-READ = "read.json"
-
 
 @functools.cache
 def surroundings() -> str:
@@ -30,23 +28,10 @@ def surroundings() -> str:
 
 def place(root: Path, chapter: str, profile: str) -> Path:
     """The file of a chapter as it stands."""
-    named = catalogue.in_order() if reads_others(chapter) else [chapter]
-    facts = [chapter, profile, [catalogue.key(name, profile) for name in named], surroundings(), catalogue.data_seen(),
+    facts = [chapter, profile, catalogue.key(chapter, profile), surroundings(), catalogue.data_seen(),
              (catalogue.ROOT / "book/_ext/execution.py").read_text(encoding="utf-8")]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return root / key[:2] / f"{key}.chapter"
-
-
-def reads_others(chapter: str) -> bool:
-    """Whether it reads code and tables of the other chapters: those of the part `synthesis` do."""
-    return chapter.startswith("synthesis/")
-
-
-def tables_read(chapter: str, profile: str) -> dict[str, str]:
-    """The digests of the tables that a chapter reads."""
-    paths = [catalogue.results_path(other, profile, ".csv") for other in catalogue.in_order()
-             if reads_others(chapter) and not reads_others(other)]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def waiting(chapter: str, profile: str) -> Path:
@@ -73,10 +58,9 @@ def fetch(chapters: list[str], profile: str) -> None:
 
 
 def take(chapter: str, profile: str) -> bool:
-    """Put what waits in its places, unless the chapter is another one now or has read other tables than there are."""
+    """Put what waits in its places, unless the chapter is another one now."""
     folder = waiting(chapter, profile)
-    if (not folder.is_dir() or (folder / "key").read_text() != catalogue.key(chapter, profile)
-            or json.loads((folder / READ).read_text()) != tables_read(chapter, profile)):
+    if not folder.is_dir() or (folder / "key").read_text() != catalogue.key(chapter, profile):
         return False
     for name, target in _files(chapter, profile).items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,15 +76,14 @@ def keep(chapters: list[str], profile: str) -> None:
         files = _files(chapter, profile)
         if (not catalogue.is_current(chapter, profile) or not all(path.is_file() for path in files.values())
                 or json.loads(files[".json"].read_text(encoding="utf-8")).get("data") != "real"
-                or ((path := place(root, chapter, profile)).is_file() and not reads_others(chapter))):
-            continue  # one that reads tables may have been kept beside others
+                or (path := place(root, chapter, profile)).is_file()):
+            continue
         partial = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as box:
                 for name, file in files.items():
                     box.write(file, name)
-                box.writestr(READ, json.dumps(tables_read(chapter, profile)))
             partial.replace(path)
         except OSError as error:  # a store that may not be written to, or is full
             print(f"note: {chapter} was not kept ({error})", flush=True)
