@@ -275,7 +275,7 @@ def test_a_clone_that_finds_the_chapters_in_the_store_runs_none(clones):
     second.edit("notebooks/part/one.py", "# # Chapter one", "# # Chapter one, in other words")
     result = second.build(ONE, TWO, **shared)
     assert (result.returncode, ran(result)) == (0, set()), result.stdout
-    assert "[1/2] part/one: from the store\n[2/2] part/two: from the store" in result.stdout
+    assert {"[1/2] part/one: from the store", "[2/2] part/two: from the store"} <= set(result.stdout.splitlines())
     for path in (ONE, TWO, "build/results/smoke/part-one.csv", "build/results/smoke/part-two.json",
                  "build/run/smoke/part/one/key", "build/run/smoke/part/one/runs.jsonl"):
         assert (second.folder / path).read_bytes() == (first.folder / path).read_bytes()
