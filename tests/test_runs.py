@@ -591,6 +591,12 @@ def test_what_was_computed_since_the_queue_began_is_taken(tmp_path, monkeypatch)
     assert repr(first) == repr(second) and log.read_text() == "7 "
 
 
+def test_a_run_that_is_taken_late_keeps_the_seconds_of_its_training(shop):
+    job = cell("def job(seed):\n    return seed").job
+    store.write(shop, key(job, 7), 7, {"seconds": 240.0})
+    assert runs._run(job, (7,), key(job, 7), shop) == (7, 240.0, "", set())
+
+
 def test_minutes_are_those_of_a_chapter_that_finds_nothing_in_the_store(shop, monkeypatch):
     monkeypatch.setattr(runs, "_stored", [])
     monkeypatch.setenv("BOOK_WORKERS", "2")

@@ -88,14 +88,14 @@ def test_augmenters_with_wordnet_keep_the_same_promises(name, wordnet):
 
 
 def test_tfidf_substitution_draws_from_its_own_training_messages():
-    training = [f"win a prize{place} or a car{place} now" for place in range(40)]
+    training = [f"claim your gift{place} or the watch{place} today" for place in range(40)]
     augment = spam.tfidf_substitution(training)
     known = set(" ".join(training).split())
-    for text in ["win a prize7 now", "", "🎉"]:
+    for text in ["claim your gift7 today", "", "🎉"]:
         made = augment(text, np.random.default_rng(0))
         assert isinstance(made, str) and made == augment(text, np.random.default_rng(0))
-    made = augment("win a prize7 now", np.random.default_rng(1))
-    assert made != "win a prize7 now" and set(made.split()) <= known
+    made = augment("claim your gift7 today", np.random.default_rng(1))
+    assert made != "claim your gift7 today" and set(made.split()) <= known
 
 
 def test_misspelling_does_not_depend_on_how_a_process_orders_a_set():
