@@ -243,6 +243,12 @@ def test_equal_arguments_have_equal_keys():
     assert key(repr, *both()) == key(repr, *both())
 
 
+def test_the_order_that_a_set_happens_to_have_is_not_in_its_key():
+    one, other = {0, 8}, {8, 0}  # both fall on one place, and whichever came first has it
+    assert one == other and list(one) != list(other)
+    assert key(repr, one) == key(repr, other) and key(repr, frozenset(one)) == key(repr, frozenset(other))
+
+
 def test_each_argument_counts_in_its_place():
     assert key(divmod, 1, 2) != key(divmod, 2, 1)
     assert key(max, (1, 2)) != key(max, 1, 2)
@@ -742,6 +748,20 @@ for turn in range(40):
     start.touch()
     assert [process.communicate(timeout=600) and process.returncode for process in both] == [0, 0]
     assert [path.name for path in root.glob("??/*")] == ["ab12.run"]
+
+
+def test_an_entry_that_could_not_be_written_whole_changes_nothing(shop, monkeypatch):
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:len(content) // 2])
+        raise OSError("no space left on device")
+
+    store.write(shop, "ab12", "old", {})
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for name in ("ab12", "cd34"):
+        with pytest.raises(OSError, match="no space"):
+            store.write(shop, name, "new", {})
+    assert [path.name for path in shop.glob("??/*")] == ["ab12.run"] and store.read(shop, "ab12")[0] == "old"
 
 
 def test_what_was_not_used_for_long_goes_first(shop):
