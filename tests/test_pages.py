@@ -54,14 +54,17 @@ def visit(site, chromium):
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab = context.new_page()
-    tab.requests, tab.complaints = [], []
+    tab.requests, tab.complaints, tab.untouched = [], [], None
     tab.on("request", lambda request: tab.requests.append(request.url))
     tab.on("console", lambda message: message.type == "error" and tab.complaints.append(message.text))
     tab.on("response", lambda got: got.status >= 400 and tab.complaints.append(f"{got.status} {got.url}"))
     tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
 
-    def visit(page):
+    def visit(page, again=True):
         tab.set_viewport_size({"width": 1280, "height": 900})
+        if tab.untouched == page and not again:
+            return tab
+        tab.untouched = None if again else page
         tab.requests.clear()
         tab.complaints.clear()
         tab.goto(site + page, wait_until="load")
@@ -71,6 +74,11 @@ def visit(site, chromium):
 
     yield visit
     context.close()
+
+
+def every(pages):
+    """One page after the other, so that tests which leave it as it is need to open it once."""
+    return pytest.mark.parametrize("page", pages, scope="module")
 
 
 CONTRAST = {"runOnly": ["color-contrast"]}
@@ -88,9 +96,9 @@ def serious(tab, options: dict, code: bool = True) -> list[tuple[str, str]]:
     return [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("serious", "critical")]
 
 
-@pytest.mark.parametrize("page", [*PAGES, "index.html", "search.html?q=tail"])
+@every([*PAGES, "index.html", "search.html?q=tail"])
 def test_a_page_in_light_and_dark_wide_and_narrow(visit, site, page):
-    tab = visit(page)
+    tab = visit(page, again=False)
     images = tab.evaluate("[...document.images].map(i => [i.src, i.alt, i.complete && i.naturalWidth > 0])")
     assert [image for image in images if not image[1] or not image[2]] == [], "an image without alt text, or broken"
     outside = [url for url in tab.requests if not url.startswith((site, "data:", "blob:"))]
@@ -138,9 +146,9 @@ def lost(tables: list[dict]) -> list[str]:
             if table["out"] > 1 or (table["hidden"] > 1 and not (table["hint"] and table["keys"]))]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@every(PAGES)
 def test_no_table_is_cut_on_a_wide_page_and_on_a_phone_it_shows_that_it_scrolls(visit, page):
-    tab = visit(page)
+    tab = visit(page, again=False)
     assert cut(tab.evaluate(TABLES)) == []
     tab.set_viewport_size({"width": 390, "height": 900})
     tab.wait_for_timeout(100)  # the fading edge is set by an observer
