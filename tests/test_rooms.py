@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKSHOP = [["catalogue", "pages", "stopping"], ["editions", "kept", "pairs", "progress", "recorded"], ["checks"],
+WORKSHOP = [["catalogue", "pages", "stopping"],
+            ["compared", "editions", "kept", "pairs", "progress", "recorded"], ["checks"],
             ["benchmark", "execution", "forecast", "gains", "ledger", "reproduced", "techniques"],
             ["guide"], ["collected"], ["website"], ["building"], ["bookmaker"]]
 HELPERS = [["chapters", "files", "machine", "metrics", "models", "undersampling"],

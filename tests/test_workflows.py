@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import catalogue
 import pytest
 import yaml
 
@@ -44,6 +45,15 @@ def test_the_book_in_one_file_is_attached_and_links_are_asked_for_weekly():
     assert sum(places) == 2
     assert [step["with"]["path"] for step in steps if "upload-artifact" in step.get("uses", "")] == ["build/editions"]
     assert "make links" in [step.get("run") for step in FLOWS["weekly"]["jobs"]["cold"]["steps"]]
+
+
+def test_what_was_trained_is_trained_once_more_and_compared():
+    """The chapters in which other libraries draw, and one whose baselines come out of the store in a whole build."""
+    steps = FLOWS["weekly"]["jobs"]["cold"]["steps"]
+    (step,) = [step for step in steps if "bookmaker.py compare" in step.get("run", "")]
+    parts = {chapter for chapter in catalogue.in_order() if chapter.split("/")[0] in ("text", "graphs", "tables")}
+    assert parts < {*catalogue.chosen(step["env"]["CHAPTERS"])}
+    assert "BOOK_RUNS=off make book" in step["run"]
 
 
 def test_the_audit_is_strict_and_a_failure_is_told():

@@ -1,4 +1,4 @@
-"""The one tool around the chapters: pair, check, execute, fill, stage, html, epub, pdf, links, build, forecast.
+"""The one tool around the chapters: to pair, run, lay out, build, bind, compare them, and to forecast all this.
 
 A chapter is ``notebooks/<part>/<name>.py``; it is called ``<part>/<name>`` everywhere. Its pair, the ``.ipynb`` without
 outputs, is what Colab opens. ``build`` is what `make book` calls; the rest are the steps that it, or a writer, runs.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import building
 import catalogue
+import compared
 import editions
 import execution
 import forecast
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         step = steps.add_parser(name, help=what)
         step.add_argument("--log", type=Path, required=True, help="its name is also that of the logs beside it")
     steps.add_parser("record", help=f"put what other arithmetics have judged here into book/{ledger.RECORD}")
+    step = steps.add_parser("compare", help="name what two builds of the same code have recorded otherwise")
+    step.add_argument("before", type=Path, help="a folder of results, say build/results/book, kept elsewhere")
+    step.add_argument("after", type=Path, help="another")
     step = steps.add_parser("forecast", help="how long a build would take on so many cores, by the last one's times")
     step.add_argument("cores", nargs="*", type=int, default=[1, 2, 4, 8, 64])
     step.add_argument("--profile", default="book", help="the one that was built")
@@ -81,6 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         return int(editions.links(options.log) > 0)
     elif options.step == "record":
         print(f"{ledger.put_on_record(catalogue.in_order())} claims of this checkout stand in book/{ledger.RECORD}")
+    elif options.step == "compare":
+        chapters, said = compared.compare(options.before, options.after)
+        print("\n".join([*said, f"{chapters - len(said)} of {chapters} chapters have the same numbers."]))
+        return int(bool(said))
     elif options.step == "forecast":
         print("\n".join(forecast.forecast(options.profile, options.other or options.profile, options.cores)))
     elif options.step == "build":
