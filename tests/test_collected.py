@@ -138,6 +138,15 @@ def test_the_figure_is_drawn_from_the_records_and_its_words_are_computed(build, 
     assert re.search(told, " ".join(text_of(rows[0]).split()))
 
 
+def test_a_long_name_is_not_cut_at_the_edge_of_the_figure(build, tmp_path):
+    def width(name):
+        build(DIGITS, table=made_up({**GAIN, name: 0.3}))
+        gains.draw_gains(gains.gains("book", CHAPTERS), tmp_path / "drawn.svg", dark=False)
+        return float(re.search(r'width="([\d.]+)pt"', (tmp_path / "drawn.svg").read_text(encoding="utf-8"))[1])
+
+    assert width("a name of many words, " * 6) > width("a name of many words, " * 3) + 100
+
+
 def test_a_chapter_is_measured_on_the_data_set_that_it_discusses(build):
     home, away = made_up({**GAIN, "balanced data": 0.3}), made_up({**GAIN, "a better one": -0.5})
     build(DIGITS, table=pd.concat([home, away.assign(dataset="FashionMNIST-LT")]))

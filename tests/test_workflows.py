@@ -54,6 +54,7 @@ def test_what_was_trained_is_trained_once_more_and_compared():
     parts = {chapter for chapter in catalogue.in_order() if chapter.split("/")[0] in ("text", "graphs", "tables")}
     assert parts < {*catalogue.chosen(step["env"]["CHAPTERS"])}
     assert "BOOK_RUNS=off make book" in step["run"]
+    assert "make links" in [other.get("run") for other in steps[:steps.index(step)]], "afterwards there are fewer pages"
 
 
 def test_the_audit_is_strict_and_a_failure_is_told():

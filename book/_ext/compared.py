@@ -10,7 +10,7 @@ from catalogue import Trouble
 TIMED = "seconds"  # how metrics end that are other numbers on every day
 
 
-def recorded(folder: Path, name: str) -> list[tuple[str, ...]]:
+def records(folder: Path, name: str) -> list[tuple[str, ...]]:
     """All that a chapter has recorded, line by line, without what tells of time."""
     with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = [tuple(row.values()) for row in csv.DictReader(file) if not row["metric"].endswith(TIMED)]
@@ -32,7 +32,7 @@ def compare(before: Path, after: Path) -> tuple[int, list[str]]:
         raise Trouble(f"{before} and {after} have results of no chapter in common")
     said = []
     for name in both:
-        lines = list(zip_longest(recorded(before, name), recorded(after, name)))
+        lines = list(zip_longest(records(before, name), records(after, name)))
         differ = [(one, other) for one, other in lines if one != other]
         if differ:
             first, then = (", ".join(filter(None, line)) if line else "nothing" for line in differ[0])

@@ -86,7 +86,8 @@ def draw_gains(found: dict, target: Path, dark: bool) -> None:
         ax.set_xlim(low - 0.06 * (high - low), high + 0.52 * (high - low))
         figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8, handletextpad=0.3,
                       columnspacing=1.2)
-        figure.savefig(target, transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(target, transparent=True, bbox_inches="tight", pad_inches=0.02,  # no name is cut
+                       metadata={"Date": None, "Creator": None})
         plt.close(figure)
 
 
